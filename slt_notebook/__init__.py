@@ -1,0 +1,83 @@
+"""slt-notebook: singular learning theory of trained networks, inside the notebook.
+
+    import slt_notebook as slt
+
+Every public name is resolved on first use (PEP 562), so that this import takes milliseconds and
+the result side (`slt.llc`, `slt.TokenStrip`, ...) works on a machine without torch.
+"""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    # what is studied
+    "load": "models.load",
+    "revisions": "models.load",
+    "probe_texts": "models.load",
+    "causal_lm": "models.causal_lm",
+    "supervised": "models.losses",
+    "loss_fn": "models.losses",
+    "text_probe": "models.probes",
+    "token_probe": "models.probes",
+    "array_probe": "models.probes",
+    # sampling
+    "sample": "runs.run",
+    "Run": "runs.run",
+    "calibrate": "runs.calibrate",
+    "SGLD": "core.kernels",
+    "SGHMC": "core.sghmc",
+    "SGNHT": "core.sgnht",
+    "MALA": "core.mala",
+    "Identity": "core.metrics",
+    "RMSProp": "core.metrics",
+    "Adam": "core.metrics",
+    "Fixed": "core.metrics",
+    "open_run": "estimators.tree",
+    # estimates
+    "llc": "estimators.llc",
+    "influence": "estimators.influence",
+    "loss_kernel": "estimators.kernel",
+    "waic": "estimators.selection",
+    "wbic": "estimators.selection",
+    "free_energy": "estimators.selection",
+    "crossover": "estimators.selection",
+    "health": "estimators.health",
+    "to_arviz": "estimators.interchange",
+    "import_devinterp": "estimators.interchange",
+    # views
+    "TokenStrip": "views.tokens",
+    "InfluenceExplorer": "views.influence",
+    "TraceView": "views.traces",
+    "RunMonitor": "views.monitor",
+    "Focus": "views.linking",
+    "notes": "views.notes",
+    "view": "views.dispatch",
+    # errors
+    "SLTError": "errors",
+    "InputError": "errors",
+    "StoreMismatch": "errors",
+    "NotReproducible": "errors",
+    "Diverged": "errors",
+}
+
+_ROOMS = ("core", "models", "runs", "estimators", "views", "share", "toys", "benchmarks")
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        value = getattr(importlib.import_module(f"slt_notebook.{_PUBLIC[name]}"), name)
+        globals()[name] = value
+        return value
+    if name in _ROOMS:
+        return importlib.import_module(f"slt_notebook.{name}")
+    from slt_notebook.errors import nearest
+
+    raise AttributeError(f"slt_notebook has no {name!r}{nearest(name, _PUBLIC)}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_ROOMS])

@@ -1,0 +1,118 @@
+"""Which coordinates are sampled, and how does a flat vector become parameters?
+
+A `Space` is a list of pieces of named parameters.  Its coordinates are one float32 vector
+`[dim]`; what lies outside the pieces stays at the trained values.  A restricted run therefore
+keeps gradients, noise and metric state for the coordinates that move, and for nothing else.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from slt_notebook.core.types import Params
+from slt_notebook.errors import ComponentError, nearest, say
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A block of one parameter: `window` holds (start, stop) for each of its axes."""
+
+    name: str
+    window: tuple[tuple[int, int], ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(stop - start for start, stop in self.window)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        return tuple(slice(start, stop) for start, stop in self.window)
+
+
+@dataclass(frozen=True)
+class Space:
+    """The sampled coordinates of a model.
+
+    Attributes:
+        pieces: blocks of parameters, in the order of their coordinates; they must not overlap.
+        shapes: shapes of all parameters that `pieces` refer to.
+    """
+
+    pieces: tuple[Piece, ...]
+    shapes: tuple[tuple[str, tuple[int, ...]], ...]
+
+    @classmethod
+    def of(cls, params: Params, names: Sequence[str] | None = None) -> "Space":
+        """All of the parameters, or all of those named.
+
+        Raises:
+            ComponentError: no parameter, or one that the model does not have.
+        """
+        chosen = list(params) if names is None else list(names)
+        for name in chosen:
+            if name not in params:
+                raise ComponentError(
+                    say(
+                        f"parameter {name!r}",
+                        f"one of the {len(params)} parameters{nearest(name, params)}",
+                        "list them with `list(loss.params)`",
+                    )
+                )
+        if not chosen:
+            raise ComponentError(
+                say("no parameter at all", "at least one", "widen the pattern of the component")
+            )
+        pieces = tuple(Piece(n, tuple((0, size) for size in params[n].shape)) for n in chosen)
+        return cls(pieces, tuple((n, tuple(params[n].shape)) for n in chosen))
+
+    @property
+    def dim(self) -> int:
+        return sum(piece.size for piece in self.pieces)
+
+    def flatten(self, params: Params) -> Tensor:
+        """The coordinates of `params`: float32 `[dim]`."""
+        return torch.cat(
+            [params[p.name][p.slices].detach().reshape(-1).float() for p in self.pieces]
+        )
+
+    def unflatten(self, vector: Tensor, base: Params) -> dict[str, Tensor]:
+        """Parameters at `vector` `[dim]`; what is not sampled is taken from `base`.
+
+        `torch.split` and not slicing: the backward pass of a slice fills a zero vector of the
+        whole length for every parameter.
+        """
+        out = dict(base)
+        shapes = dict(self.shapes)
+        parts = torch.split(vector, [piece.size for piece in self.pieces])
+        for piece, part in zip(self.pieces, parts, strict=True):
+            block = part.view(piece.shape).to(base[piece.name].dtype)
+            if piece.shape == shapes[piece.name]:
+                out[piece.name] = block
+            else:
+                out[piece.name] = _scatter(out[piece.name], block, piece)
+        return out
+
+
+def _scatter(whole: Tensor, block: Tensor, piece: Piece) -> Tensor:
+    """`whole` with `block` in the window of `piece`, differentiable in `block`, out of place."""
+    partial = [axis for axis, size in enumerate(whole.shape) if piece.shape[axis] != size]
+    if not partial:
+        return block
+    inner = whole
+    frames = []
+    for axis in partial[:-1]:
+        frames.append((inner, axis, piece.window[axis]))
+        start, stop = piece.window[axis]
+        inner = inner.narrow(axis, start, stop - start)
+    axis = partial[-1]
+    value = torch.slice_scatter(inner, block, axis, *piece.window[axis])
+    for frame, axis, (start, stop) in reversed(frames):
+        value = torch.slice_scatter(frame, value, axis, start, stop)
+    return value

@@ -1,0 +1,112 @@
+"""Which values pass between the parts of a sampler?"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+from torch import Tensor
+
+Params = Mapping[str, Tensor]
+"""Parameter name to tensor: what a loss function is a function of."""
+
+Batch = Mapping[str, Tensor]
+"""Field name to tensor; every field leads with the example axis."""
+
+Floats = float | Sequence[float]
+"""One number, or one per chain."""
+
+LossFn = Callable[[Params, Batch], Tensor]
+"""Pure: `(params, batch) -> [example, *token]`, in nats.  NaN means "not counted" (padding)."""
+
+
+class Evaluation(NamedTuple):
+    """The potential of every chain at its position, on its own batch."""
+
+    loss: Tensor  # [chain] mean over the counted losses of the batch
+    loss_grad: Tensor  # [chain, dim] gradient of `loss` alone: what metrics see
+    potential: Tensor  # [chain] nbeta * loss + gamma/2 |w - w*|^2
+    grad: Tensor  # [chain, dim] gradient of `potential`: what kernels descend
+    counted: Tensor  # [chain] how many losses of the batch were counted
+    nbeta: Tensor | float = 1.0  # [chain, 1] weight of `loss_grad` in `grad`
+
+
+class Info(NamedTuple):
+    """What a step leaves behind besides the next state."""
+
+    loss: Tensor  # [chain] loss of the batch *before* the step
+    counted: Tensor  # [chain]
+    grad: Tensor  # [chain, dim] gradient of the potential before the step
+    scale: Tensor  # [chain, dim] or broadcastable: the metric used for the step
+    accept: Tensor | None = None  # [chain] probability, of kernels that do accept or reject
+
+
+Evaluate = Callable[[Tensor], Evaluation]
+"""`[chain, dim] -> Evaluation`, with the batch of every chain already bound."""
+
+
+class Metric(Protocol):
+    """A diagonal preconditioner G: scales the drift by G and the noise by sqrt(G).
+
+    `adapt` is "always", "burnin" or "never"; `follows` is "gradient", or "mean" where `direction`
+    (asked after `update`) returns something else than the loss gradient that it is given.
+    """
+
+    @property
+    def adapt(self) -> str: ...
+
+    @property
+    def follows(self) -> str: ...
+
+    def init(self, position: Tensor) -> Any: ...
+
+    def update(self, state: Any, loss_grad: Tensor) -> tuple[Any, Tensor]: ...
+
+    def current(self, state: Any, position: Tensor) -> Tensor: ...
+
+    def direction(self, state: Any, loss_grad: Tensor) -> Tensor: ...
+
+    def after_burnin(self) -> "Metric": ...
+
+
+class Kernel(Protocol):
+    """A transition rule.  Randomness is an argument: a kernel on a quadratic is an affine map.
+
+    A state is a NamedTuple of tensors that lead with the chain axis; `position` is its first field
+    and `metric` the metric's state.  `step` gets standard normals `[chain, dim]` and, where
+    `uniforms` says so, uniform numbers `[chain]` in [0, 1) after them.
+    """
+
+    uniforms: ClassVar[bool]  # also draws one uniform number a step
+    full_batch: ClassVar[bool]  # is what it says it is with exact gradients only
+    per_chain: ClassVar[tuple[str, ...]]  # fields that may hold one number per chain
+
+    @property
+    def step_size(self) -> Floats: ...
+
+    @property
+    def metric(self) -> Metric: ...
+
+    def init(self, position: Tensor) -> Any: ...
+
+    @property
+    def step(self) -> Callable[..., tuple[Any, Info]]:
+        """`(state, evaluate, *randomness) -> (state, info)`."""
+        ...
+
+    def acceptance(
+        self, state: Any, new: Any, scale: Tensor, before: Evaluation, after: Evaluation
+    ) -> Tensor:
+        """Probability `[chain]` that a Metropolis test on the step's own batch would accept it."""
+        ...
+
+    def free_variance(self, gamma: Tensor, scale: Tensor) -> Tensor:
+        """Stationary variance of a coordinate on `gamma/2 |w|^2` under the fixed metric `scale`.
+
+        Shape of `gamma [chain, 1]` times `scale`; NaN where there is no stationary law.
+        """
+        ...
+
+
+def column(value: Any, like: Tensor) -> Tensor:
+    """A hyperparameter as `[chain, 1]` (or `[1, 1]`), in the dtype and on the device of `like`."""
+    tensor = value if isinstance(value, Tensor) else like.new_tensor(value)
+    return tensor.to(like).reshape(-1, 1)

@@ -1,0 +1,78 @@
+"""How is the loss of a large vocabulary computed without ever holding all logits?
+
+Unembedding and cross-entropy run together, a few rows at a time, so that the logits of a chunk are
+still in the cache when they are turned into losses and into gradients.  The gradient is made on the
+way forward, for the case that every counted token weighs the same (which is what a mean loss asks
+for); any other weighting is computed anew in the backward pass.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+CHUNK_BYTES = 1 << 20
+MIN_ROWS = 64
+
+
+class LinearCrossEntropy(torch.autograd.Function):
+    """`-log softmax(hidden @ weight.T + bias)[target]` per row, float32.
+
+    Shapes: hidden `[row, dim]`, weight `[vocabulary, dim]`, bias `[vocabulary]` or None, targets
+    `[row]`, counted `[row]` bool; rows that do not count get a loss and no gradient.
+    """
+
+    @staticmethod
+    def forward(ctx, hidden, weight, bias, targets, counted):
+        losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
+        grads = _Gradients(hidden, weight, bias)
+        for part, logits in _chunks(hidden, weight, bias):
+            log_p = F.log_softmax(logits.float(), dim=1)
+            wanted = targets[part, None]
+            losses[part] = -log_p.gather(1, wanted)[:, 0]
+            grads.add(part, log_p, wanted, counted[part].to(log_p.dtype))
+        ctx.save_for_backward(hidden, weight, bias, targets, counted, *grads.tensors())
+        return losses
+
+    @staticmethod
+    def backward(ctx, grad):
+        hidden, weight, bias, targets, counted, *ready = ctx.saved_tensors
+        weights = grad[counted]
+        common = weights[0] if len(weights) else grad.new_zeros(())
+        outside = grad[~counted]
+        if bool((weights == common).all()) and not bool(outside.any()):
+            return *(None if g is None else g * common for g in ready), None, None
+        grads = _Gradients(hidden, weight, bias)
+        for part, logits in _chunks(hidden, weight, bias):
+            log_p = F.log_softmax(logits.float(), dim=1)
+            grads.add(part, log_p, targets[part, None], grad[part])
+        return *grads.tensors(), None, None
+
+
+class _Gradients:
+    """Gradients by hidden, weight and bias, summed over chunks."""
+
+    def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None):
+        self.hidden = torch.empty_like(hidden)
+        self.weight = torch.zeros_like(weight)
+        self.bias = None if bias is None else torch.zeros_like(bias)
+        self._of = hidden, weight
+
+    def add(self, part: slice, log_p: Tensor, wanted: Tensor, scale: Tensor) -> None:
+        hidden, weight = self._of
+        slope = log_p.exp_()  # softmax minus one-hot, in the chunk's own memory
+        slope.scatter_add_(1, wanted, slope.new_full(wanted.shape, -1.0))
+        slope = slope.mul_(scale[:, None]).to(weight.dtype)
+        torch.mm(slope, weight, out=self.hidden[part])
+        self.weight.addmm_(slope.T, hidden[part])
+        if self.bias is not None:
+            self.bias.add_(slope.sum(0))
+
+    def tensors(self) -> tuple:
+        return self.hidden, self.weight, self.bias
+
+
+def _chunks(hidden: Tensor, weight: Tensor, bias: Tensor | None):
+    rows = max(MIN_ROWS, CHUNK_BYTES // (4 * len(weight)))
+    for start in range(0, len(hidden), rows):
+        part = slice(start, start + rows)
+        yield part, F.linear(hidden[part], weight, bias)

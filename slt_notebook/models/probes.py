@@ -1,0 +1,264 @@
+"""What is a probe?  Fixed examples with names, ids and strings: the data of a run.
+
+The data that is trained or sampled on and the data that is only looked at are the same kind of
+thing.  Text is padded on the right; the padding is never counted, and because attention is causal
+it never reaches a token that is.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from slt_notebook.errors import InputError, say
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """A fixed set of examples.
+
+    Attributes:
+        name: what the probe is called in the store.
+        fields: field name to array, all with the same first axis.
+        examples: a unique id for each example.
+        labels: a label for each example (its domain or class), or None.
+        kind: `"text"` (fields `input_ids`, `attention_mask`) or `"array"`.
+        strings: for text: token id to what it shows, for the ids that occur.
+    """
+
+    name: str
+    fields: Mapping[str, np.ndarray]
+    examples: tuple[str, ...]
+    kind: str
+    labels: tuple[str, ...] | None = None
+    strings: Mapping[int, str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{k}{list(v.shape)}" for k, v in self.fields.items())
+        return f"Probe({self.name!r}, {len(self)} examples, {shapes})"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(repr((self.examples, self.kind)).encode())
+        for name in sorted(self.fields):
+            value = np.ascontiguousarray(self.fields[name])
+            digest.update(f"{name}{value.shape}{value.dtype}".encode())
+            digest.update(value.tobytes())
+        return digest.hexdigest()[:16]
+
+    @property
+    def tokens(self) -> int:
+        """How many losses an example has (1 for arrays)."""
+        return self.fields["input_ids"].shape[1] - 1 if self.kind == "text" else 1
+
+    def tensors(self, device) -> dict[str, Tensor]:
+        return {name: torch.from_numpy(value).to(device) for name, value in self.fields.items()}
+
+    def take(self, count: int) -> "Probe":
+        """The first `count` examples under the same name."""
+        return Probe(
+            self.name,
+            {k: v[:count] for k, v in self.fields.items()},
+            self.examples[:count],
+            self.kind,
+            None if self.labels is None else self.labels[:count],
+            self.strings,
+        )
+
+
+def _checked_name(name: str) -> str:
+    if (
+        not isinstance(name, str)
+        or not name
+        or not name.replace("_", "").replace("-", "").isalnum()
+    ):
+        raise InputError(
+            say(f"the probe name {name!r}", "letters, digits, - and _", "pass name='train'")
+        )
+    return name
+
+
+def array_probe(name: str, inputs, targets, labels: Sequence[Any] | None = None) -> Probe:
+    """Examples for `slt.supervised`: a batch has the fields `inputs` and `targets`.
+
+    Args:
+        inputs: `[example, ...]` array or tensor.
+        targets: `[example, ...]`.
+        labels: one a example, kept as a coordinate.
+
+    Raises:
+        InputError: different lengths, nothing in them, values that are not finite.
+    """
+    fields = {"inputs": _array(inputs), "targets": _array(targets)}
+    sizes = {k: len(v) if v.ndim else -1 for k, v in fields.items()}
+    if len(set(sizes.values())) != 1 or min(sizes.values()) < 1:
+        raise InputError(
+            say(f"lengths {sizes}", "equal lengths of at least 1", "pair inputs with targets")
+        )
+    for key, value in fields.items():
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            bad = int((~np.isfinite(value)).sum())
+            raise InputError(
+                say(f"{bad} NaN or infinite values in {key}", "finite data", "drop those examples")
+            )
+    if labels is not None and len(labels) != sizes["inputs"]:
+        raise InputError(
+            say(f"{len(labels)} labels", f"{sizes['inputs']}", "pass a label for each example")
+        )
+    ids = tuple(f"{_checked_name(name)}/{i}" for i in range(sizes["inputs"]))
+    text = None if labels is None else tuple(str(label) for label in labels)
+    return Probe(name, fields, ids, "array", text)
+
+
+def _array(value) -> np.ndarray:
+    array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+    return array.astype(np.float32) if array.dtype == np.float64 else array
+
+
+def token_probe(name: str, token_ids, tokenizer=None, labels: Sequence[Any] | None = None) -> Probe:
+    """Examples that are already tokenized.
+
+    Args:
+        token_ids: `[example, position]` integers, or a list of lists of any lengths (padded here,
+            on the right, and the padding not counted).
+        tokenizer: for the strings; without one a token shows as its number.
+        labels: one an example, kept as a coordinate.
+
+    Raises:
+        InputError: an empty probe, sequences shorter than 2, negative or non-integer ids.
+    """
+    rows = [np.asarray(_array(row)) for row in token_ids]
+    if not rows:
+        raise InputError(say("no sequences", "at least one", "pass a list of lists of ids"))
+    for number, row in enumerate(rows):
+        if row.ndim != 1 or len(row) < 2:
+            raise InputError(
+                say(
+                    f"sequence {number} of shape {row.shape}",
+                    "at least 2 tokens: the first one predicts the second",
+                    "drop short sequences",
+                )
+            )
+        if row.dtype.kind not in "iu" or row.min() < 0:
+            raise InputError(
+                say(
+                    f"sequence {number} with dtype {row.dtype} and minimum {row.min()}",
+                    "token ids: integers from 0",
+                    "pass the tokenizer's `input_ids`; leave padding out",
+                )
+            )
+    width = max(map(len, rows))
+    ids = np.zeros((len(rows), width), np.int64)
+    mask = np.zeros((len(rows), width), np.int64)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)], mask[i, : len(row)] = row, 1
+    strings = _strings(tokenizer, np.unique(ids[mask == 1]).tolist())
+    names = tuple(f"{_checked_name(name)}/{i}" for i in range(len(rows)))
+    text = None if labels is None else tuple(str(label) for label in labels)
+    if text is not None and len(text) != len(rows):
+        raise InputError(say(f"{len(text)} labels", f"{len(rows)}", "pass one an example"))
+    return Probe(name, {"input_ids": ids, "attention_mask": mask}, names, "text", text, strings)
+
+
+def text_probe(
+    name: str,
+    texts: Sequence[str] | Mapping[str, str | Sequence[str]],
+    tokenizer,
+    length: int = 128,
+    limit: int | None = None,
+) -> Probe:
+    """Examples from text: every text is cut into windows of at most `length` tokens.
+
+    Args:
+        texts: strings, or `{label: string or strings}` (the label of an example, its domain say,
+            becomes a coordinate).
+        tokenizer: a Hugging Face tokenizer.
+        length: tokens per window, at least 2.
+        limit: windows kept per label (or in all, without labels); None keeps every window.
+
+    Raises:
+        InputError: no text, a text that is not a string, nothing of at least 2 tokens.
+    """
+    if length < 2:
+        raise InputError(say(f"length={length}", "at least 2", "pass length=128"))
+    if isinstance(texts, str):
+        texts = [texts]
+    groups = texts if isinstance(texts, Mapping) else {None: texts}
+    rows, labels = [], []
+    for label, group in groups.items():
+        kept = 0
+        for text in [group] if isinstance(group, str) else group:
+            if not isinstance(text, str):
+                raise InputError(
+                    say(f"a {type(text).__name__} among the texts", "str", "pass strings")
+                )
+            ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+            for start in range(0, len(ids), length):
+                window = ids[start : start + length]
+                if len(window) >= 2 and (limit is None or kept < limit):
+                    rows.append(window)
+                    labels.append(label)
+                    kept += 1
+    if not rows:
+        raise InputError(
+            say(
+                "no text of at least 2 tokens", "some", "pass longer texts; empty ones give nothing"
+            )
+        )
+    return token_probe(name, rows, tokenizer, None if None in groups else labels)
+
+
+def _strings(tokenizer, ids: list[int]) -> dict[int, str]:
+    if tokenizer is None:
+        return {i: f"⟨{i}⟩" for i in ids}
+    return {i: token_string(tokenizer, i) for i in ids}
+
+
+def _byte_decoder() -> dict[str, int]:
+    """The printable characters that stand for bytes in a byte-level BPE (GPT-2's table)."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    rest = [b for b in range(256) if b not in plain]
+    table = {chr(b): b for b in plain}
+    return table | {chr(256 + i): b for i, b in enumerate(rest)}
+
+
+_BYTES = _byte_decoder()
+
+
+def token_string(tokenizer, token_id: int) -> str:
+    """What one token adds to the text, space included.
+
+    Bytes that are no character by themselves show as `⟨E2 80⟩`; special tokens as they are named.
+    """
+    token = tokenizer.convert_ids_to_tokens(int(token_id))
+    if token is None:
+        return f"⟨{token_id}⟩"
+    if int(token_id) in tokenizer.all_special_ids:
+        return token
+    if token.startswith("<0x") and token.endswith(">") and len(token) == 6:
+        return _show(bytes([int(token[3:5], 16)]))
+    if all(c in _BYTES for c in token) and _byte_level(tokenizer):
+        return _show(bytes(_BYTES[c] for c in token))
+    if "▁" in token:
+        return token.replace("▁", " ")
+    return token.removeprefix("##") if token.startswith("##") and len(token) > 2 else token
+
+
+def _byte_level(tokenizer) -> bool:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    return backend is not None and "ByteLevel" in repr(backend.decoder)
+
+
+def _show(raw: bytes) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return "⟨" + raw.hex(" ").upper() + "⟩"

@@ -1,0 +1,76 @@
+"""Which strings do two rooms share?  All of them, here, once.
+
+The torch side writes a store with these names and the result side reads it; neither imports the
+other.  See the README's map for what the rooms are.
+"""
+
+SCHEMA = 1
+"""Version of the store's layout.  A reader refuses a newer one."""
+
+# Dims -------------------------------------------------------------------------------------------
+CHAIN = "chain"
+DRAW = "draw"
+STEP = "step"
+EXAMPLE = "example"
+TOKEN = "token"
+COMPONENT = "component"
+DIM = "dim"
+CONTROL = "control"
+
+# Groups of a run ---------------------------------------------------------------------------------
+SAMPLING = "sampling"
+PROBE = "probe"
+CHECKPOINT = "checkpoint"
+
+# Variables ---------------------------------------------------------------------------------------
+LOSS = "loss"
+INIT_LOSS = "init_loss"
+VIRIAL = "virial"
+GRAD_NORM = "grad_norm"
+DISTANCE = "distance"
+ACCEPT = "accept"
+STATUS = "status"
+STATUS_STEP = "status_step"
+CONTROL_LOSS = "control_loss"
+CONTROL_INIT_LOSS = "control_init_loss"
+TOKEN_ID = "token_id"
+TOKEN_TEXT = "token_text"
+FIRST_ID = "first_id"
+FIRST_TEXT = "first_text"
+LABEL = "label"
+POSITION = "position"
+DRAWS_DONE = "draws_done"
+STEPS_DONE = "steps_done"
+
+# Per-chain coordinates of `sampling` -------------------------------------------------------------
+STEP_SIZE = "step_size"
+NBETA = "nbeta"
+GAMMA = "gamma"
+
+# Attributes --------------------------------------------------------------------------------------
+A_SCHEMA = "slt_schema"
+A_TASK = "slt_task"
+A_VERSIONS = "slt_versions"
+A_MODEL = "slt_model"
+A_CREATED = "created_at"
+A_BURNIN = "burnin"
+A_THIN = "thin"
+A_DRAWS = "draws"
+A_DATA_SIZE = "data_size"
+A_SPACE_DIM = "space_dim"
+A_COMPONENT = "component"
+A_SIGN = "sign"
+A_FORMULA = "formula"
+A_SOURCE = "source"
+
+# Status of a chain: the code is the cause --------------------------------------------------------
+STATUS_OK = 0
+STATUS_LOSS = 1
+STATUS_GRADIENT = 2
+STATUS_POSITION = 3
+STATUS_TEXT = {
+    STATUS_OK: "ok",
+    STATUS_LOSS: "diverged: the loss of its batch was not finite",
+    STATUS_GRADIENT: "diverged: the gradient was not finite",
+    STATUS_POSITION: "diverged: the position was not finite",
+}

@@ -1,0 +1,1 @@
+"""Where draws become a store: torch meets Zarr in this room and nowhere else."""

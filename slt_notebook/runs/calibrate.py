@@ -1,0 +1,305 @@
+"""Which step size, nbeta and gamma can be trusted here?  A sweep as chains of one run, judged.
+
+Nothing is known of the answer.  What is known: halving the step must not change it by more than
+its error; the loss cannot rise more than under localization alone (else the noise of the batches
+drives the chain, which R-hat and ESS do not see); chains must agree and have stopped drifting.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+from slt_notebook import names
+from slt_notebook.core import streams
+from slt_notebook.core.potential import Potential
+from slt_notebook.core.sghmc import SGHMC
+from slt_notebook.core.types import Kernel
+from slt_notebook.errors import InputError, say
+from slt_notebook.models.probes import Probe
+from slt_notebook.runs import plan
+from slt_notebook.runs.run import sample
+from slt_notebook.runs.task import default_kernel
+from slt_notebook.runs.verdicts import judge, look, tally
+
+SHARES = (1.0, 0.5, 0.25)
+"""Step sizes of a sweep, as shares of 1 / (nbeta h + gamma), h the largest curvature at w*."""
+PLATEAU = 0.05  # relative change of the LLC over a neighbouring nbeta that counts as none
+GOOD = (0.3, 0.7)  # of rho_loc
+POWER = 12  # pairs of gradients spent on the curvature
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """What `calibrate` found.
+
+    Attributes:
+        ok: whether there is a setting to trust.
+        kernel, nbeta, gamma, burnin, draws: the setting (None where not `ok`); `draws` are the
+            steps after burn-in, per chain, that the target precision needs.
+        llc: the estimate there: mean, its standard error, and the value extrapolated to step 0.
+        reason: why this setting, or why none, in plain words.
+        evidence: Dataset over (gamma, nbeta, share): `step_size`, `llc`, `mcse`, `ess`, `rhat`,
+            `drift`, `virial`, `acceptance`, `rho_loc`, `rho_loc_error`, `halved` (relative change
+            of the LLC under half the step) and its `halved_error`, `trusted`, `verdict`; and
+            `trace(gamma, nbeta, share, chain, block)`, mean LLC per block of steps.
+    """
+
+    ok: bool
+    kernel: Kernel | None
+    nbeta: float | None
+    gamma: float | None
+    burnin: int | None
+    draws: int | None
+    llc: dict[str, float] | None
+    reason: str
+    evidence: xr.Dataset
+
+    def settings(self) -> dict[str, Any]:
+        """Keywords for `slt.sample`.
+
+        Raises:
+            InputError: no setting was found.
+        """
+        if not self.ok:
+            raise InputError(say("no trustworthy setting", "one", f"read .reason: {self.reason}"))
+        return {
+            "kernel": self.kernel, "nbeta": self.nbeta, "gamma": self.gamma,
+            "burnin": self.burnin, "draws": self.draws, "batch_size": self.evidence.attrs["batch"],
+        }  # fmt: skip
+
+    def __repr__(self) -> str:
+        return f"<Calibration {'ok' if self.ok else 'failed'}: {self.reason}>"
+
+
+def calibrate(
+    loss,
+    data: Probe,
+    *,
+    components: str = "full",
+    kernel: Kernel | None = None,
+    nbetas=None,
+    gammas=(1.0, 300.0),
+    chains: int = 2,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    precision: float = 0.05,
+    rounds: int = 3,
+    seed: int = 0,
+    device: str = "auto",
+    progress: bool = False,
+) -> Calibration:
+    """Finds step size, nbeta, gamma, burn-in and length of a run, without knowing the answer.
+
+    1. The largest curvature h of the loss at w* is measured by power iteration on differences of
+       gradients; step sizes are shares (1, 1/2, 1/4) of `1 / (nbeta h + gamma)`.
+    2. All of (step size, nbeta, gamma) walk as chains of one run.
+    3. A setting is trusted when its chains stayed finite, the LLC is above 0, the trace does not
+       drift, R-hat is below 1.2, ESS is at least 20, `rho_loc` is not above 1 (batch noise)
+       nor above 0.8 (nothing but localization), and half its step gives the same LLC within 5 %
+       or two errors.  (The smallest step has no half to be compared with; it serves the next.)
+    4. Of the trusted ones the first choice is a plateau of the LLC over nbeta (5 %), at its largest
+       nbeta; without one, `rho_loc` in 0.3 to 0.7; then the largest step, which mixes best.
+    5. Nothing trusted: the sweep is repeated with a quarter of the steps' size, or, where only
+       drift, R-hat or ESS stood in the way, with twice the length.
+
+    Args:
+        loss, data, components, batch_size, seed, device: as in `slt.sample`; `batch_size` is
+            all of the data up to 64 examples by default, else 32.
+        kernel: its step size is what is looked for; `SGHMC(friction=0.2)` for exact gradients and
+            `SGLD` for batches by default.  Its metric must not adapt.
+        nbetas: to try; by default `n / log n` (10,000 for fewer than 100 examples) and the 10th
+            and the root of the 10th part of it.
+        gammas: to try.
+        chains, steps: of every setting; half of the steps are burn-in.  1000 steps for exact
+            gradients and 400 for batches by default.  There are three step sizes for every
+            pair of nbeta and gamma: with a large model pass few of those, and 200 steps.
+        precision: the relative standard error that `draws` aims at, with 4 chains.
+        rounds: sweeps at most.
+        progress: print a line per sweep.
+
+    Returns:
+        A `Calibration`; when `ok` is False its `reason` says "no trustworthy setting found,
+        because ...".
+
+    Raises:
+        InputError: a metric that adapts, or values out of range.
+    """
+    size = len(data)
+    batch = batch_size or (size if size <= 64 else 32)
+    steps = steps or (1000 if batch == size else 400)
+    if kernel is None:
+        kernel = SGHMC(friction=0.2) if batch == size else default_kernel()
+    top = size / np.log(size) if size >= 100 else 1e4
+    nbetas = sorted(float(v) for v in (nbetas or (top / 10, top / 10**0.5, top)))
+    gammas = sorted(float(v) for v in gammas)
+    _check(kernel, nbetas, gammas, chains, steps, precision, rounds)
+    curvature = _curvature(loss, data, components, max(batch, min(size, 4 * batch)), seed, device)
+    scale, said, evidence = 1.0, [], None
+    for number in range(rounds):
+        sizes = {
+            (g, b, s): scale * s / (b * curvature + g)
+            for g in gammas
+            for b in nbetas
+            for s in SHARES
+        }
+        evidence = _sweep(
+            loss, data, components, kernel, sizes, chains=chains, steps=steps, batch_size=batch,
+            seed=seed, device=device,
+        )  # fmt: skip
+        evidence.attrs |= {"curvature": curvature, "round": number, "steps": steps, "batch": batch}
+        verdicts = [str(v) for v in evidence.verdict.values.ravel()]
+        if progress:
+            print(f"sweep {number + 1}: {verdicts.count('trusted')} of {len(verdicts)} trusted")
+        if "trusted" in verdicts:
+            return _chosen(evidence, kernel, chains, steps, precision)
+        waiting = sum(v in ("still drifting", "chains disagree", "too few draws") for v in verdicts)
+        if waiting > len(verdicts) / 3:
+            steps *= 2
+            said.append(f"{steps} steps")
+        else:
+            scale /= 4
+            said.append(f"steps {scale:g} times as large")
+    why = tally(evidence)
+    tried = f" (also tried: {', '.join(said[:-1])})" if said[:-1] else ""
+    return Calibration(
+        False, None, None, None, None, None, None,
+        f"no trustworthy setting found, because {why}{tried}", evidence,
+    )  # fmt: skip
+
+
+def _curvature(loss, data: Probe, components: str, examples: int, seed: int, device) -> float:
+    """The largest eigenvalue, by size, of the Hessian of the mean loss of some examples at w*."""
+    where = plan.pick_device(device, next(iter(loss.params.values())).device)
+    here = loss.to(where)
+    space = plan.resolve(components, here.params)
+    center = space.flatten(here.params)
+    one = torch.ones(1, device=where)
+    potential = Potential(here, space, here.params, center, one, one * 0)
+    rows = streams.batch(seed, 0, 0, examples, len(data), streams.CONTROL)
+    index = torch.from_numpy(np.asarray(rows)).to(where)
+    batch = {key: value[index] for key, value in data.tensors(where).items()}
+    vector = streams.noise(seed, (0,), 0, space.dim, where, streams.CONTROL)[0]
+    reach = 1e-3 * max(float(center.norm()), 1.0)
+    value = 0.0
+    for _ in range(POWER):
+        vector = vector / vector.norm()
+        ends = torch.stack([center + reach * vector, center - reach * vector])
+        grads = potential.loss_and_grad(ends, [batch, batch])[1]
+        vector = (grads[0] - grads[1]) / (2 * reach)
+        value = float(vector.norm())
+        if not np.isfinite(value) or value == 0:
+            break
+    return value if np.isfinite(value) else 0.0
+
+
+def _sweep(loss, data, components, kernel, sizes, *, chains, steps, **settings) -> xr.Dataset:
+    """One run of all settings, and what each looks like."""
+    repeat = lambda values: tuple(v for v in values for _ in range(chains))
+    several: Any = replace(kernel, step_size=repeat(sizes.values()))
+    run = sample(
+        loss, data, components=components, kernel=several, nbeta=repeat(b for _, b, _ in sizes),
+        gamma=repeat(g for g, _, _ in sizes), chains=chains * len(sizes), burnin=steps // 2,
+        draws=steps - steps // 2, progress=False, blocking=False, **settings,
+    )  # fmt: skip
+    sampling = run.wait()[names.SAMPLING].to_dataset()
+    rows = {}
+    for place, (key, step) in enumerate(sizes.items()):
+        part = sampling.isel({names.CHAIN: slice(place * chains, (place + 1) * chains)})
+        rows[key] = look(part, steps) | {"step_size": step}
+    judge(rows)
+    axes = {"gamma": 0, "nbeta": 1, "share": 2}
+    coords = {name: sorted({key[i] for key in rows}) for name, i in axes.items()}
+    shape = tuple(len(values) for values in coords.values())
+    order = [(g, b, s) for g in coords["gamma"] for b in coords["nbeta"] for s in coords["share"]]
+    out = xr.Dataset(coords=coords)
+    for name in rows[order[0]]:
+        values = np.array([rows[key][name] for key in order])
+        dims = (*axes, "chain", "block")[: 3 + values.ndim - 1]
+        out[name] = (dims, values.reshape(*shape, *values.shape[1:]))
+    return out
+
+
+def _chosen(evidence: xr.Dataset, kernel, chains: int, steps: int, precision: float):
+    cells = evidence.drop_vars("trace").to_dataframe().reset_index()
+    cells["plateau"] = False
+    for _, line in cells.groupby(["gamma", "share"]):
+        line = line.sort_values("nbeta")
+        value, ok = line.llc.to_numpy(), line.trusted.to_numpy()
+        for i in range(1, len(line)):
+            near = abs(value[i] - value[i - 1]) <= PLATEAU * abs(value[i])
+            cells.loc[line.index[i], "plateau"] = bool(near and ok[i] and ok[i - 1])
+    good = cells[cells.trusted].copy()
+    low, high = GOOD
+    good["in_range"] = good.rho_loc.between(low, high)
+    good["off"] = abs(np.log(good.rho_loc.clip(lower=1e-6) / np.sqrt(low * high)))
+    if good.plateau.any():
+        pick = good[good.plateau].sort_values(["nbeta", "gamma", "share"], ascending=[0, 1, 0])
+        meaning = f"over nbeta the LLC has levelled off (less than {PLATEAU:.0%} to the next lower)"
+    else:
+        pick = good.sort_values(["in_range", "off", "share"], ascending=[False, True, False])
+        inside = bool(pick.in_range.iloc[0])
+        meaning = (
+            "no plateau of the LLC over nbeta was found, so the value belongs to this nbeta; "
+            f"rho_loc is {pick.rho_loc.iloc[0]:.2f}"
+            + ("" if inside else f", outside {low} to {high}: compare with care")
+        )
+    cell = pick.iloc[0]
+    key = {name: cell[name] for name in ("gamma", "nbeta", "share")}
+    burnin, draws = _length(evidence.sel(key), chains, steps, precision)
+    half = evidence.sel(key | {"share": cell.share / 2})
+    extrapolated = 2 * float(half.llc) - float(cell.llc)
+    chosen: Any = replace(kernel, step_size=float(cell.step_size))
+    reason = (
+        f"step_size={cell.step_size:.3g}, nbeta={cell.nbeta:.4g}, gamma={cell.gamma:.4g}: chains "
+        f"agree (R-hat {cell.rhat:.3f}), half the step changes the LLC by {cell.halved:+.1%} "
+        f"(error {cell.halved_error:.1%}), and {meaning}. LLC {cell.llc:.4g} ± {cell.mcse:.2g}; "
+        f"{int(good.trusted.sum())} of {len(cells)} settings can be trusted"
+    )
+    return Calibration(
+        True, chosen, float(cell.nbeta), float(cell.gamma), burnin, draws,
+        {"mean": float(cell.llc), "mcse": float(cell.mcse), "extrapolated": extrapolated},
+        reason, evidence,
+    )  # fmt: skip
+
+
+def _length(cell: xr.Dataset, chains: int, steps: int, precision: float) -> tuple[int, int]:
+    """Burn-in and draws per chain, for 4 chains, at the relative standard error `precision`."""
+    trace = cell.trace.mean("chain").values
+    width = steps // len(trace)
+    level, spread = trace[len(trace) // 2 :].mean(), trace[len(trace) // 2 :].std()
+    there = np.flatnonzero(trace > level - 2 * spread)
+    arrived = (int(there[0]) + 1 if len(there) else len(trace) // 2) * width
+    kept = chains * (steps - steps // 2)
+    memory = kept / max(float(cell.ess), 1.0)  # steps per effective draw
+    sd = float(cell.mcse) * np.sqrt(max(float(cell.ess), 1.0))
+    needed = (sd / (precision * abs(float(cell.llc)))) ** 2 * memory / 4
+    burnin = int(min(max(2 * arrived, 5 * memory), 10 * steps))
+    return burnin, int(np.clip(np.ceil(needed), 100, 100_000))
+
+
+def _check(kernel, nbetas, gammas, chains, steps, precision, rounds) -> None:
+    if kernel.metric.adapt != "never":
+        raise InputError(
+            say(
+                f"{kernel.metric!r}",
+                "a metric that does not adapt: the steps to try follow from the curvature at w*",
+                "pass kernel=slt.SGLD() or slt.SGHMC(), or sweep step sizes with slt.sample",
+            )
+        )
+    if min(nbetas) <= 0 or min(gammas) <= 0 or not np.isfinite([*nbetas, *gammas]).all():
+        raise InputError(
+            say(f"nbetas={nbetas}, gammas={gammas}", "positive numbers", "pass nbetas=(10, 100)")
+        )
+    if chains < 2 or steps < 80 or not 0 < precision < 1 or rounds < 1:
+        raise InputError(
+            say(
+                f"chains={chains}, steps={steps}, precision={precision}, rounds={rounds}",
+                "at least 2 chains, 80 steps and 1 round, and a precision between 0 and 1",
+                "leave them out",
+            )
+        )

@@ -1,0 +1,221 @@
+"""Will it fit, and how is it cut?  Memory, devices, chunks, components: before any work."""
+
+import fnmatch
+import itertools
+import os
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from slt_notebook.core.space import Space
+from slt_notebook.errors import ComponentError, InputError, NotReproducible, nearest, say
+from slt_notebook.models.probes import Probe
+
+PROBE_TOKENS = 4096
+"""Losses per evaluation of a probe: enough to keep a CPU busy, few enough to stay in its cache."""
+
+
+def pick_device(device: str | torch.device, like: torch.device) -> torch.device:
+    """`"auto"`: the GPU if there is one, else where the model is.
+
+    Raises:
+        InputError: a device that torch does not know or does not have here.
+    """
+    if str(device) == "auto":
+        return torch.device("cuda") if torch.cuda.is_available() else like
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as cause:
+        raise InputError(
+            say(f"device={device!r}", "'auto', 'cpu' or a device of this machine", f"({cause})")
+        ) from cause
+    return chosen
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that can be taken on `device` now, or None where that is not known."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        with open("/proc/meminfo") as info:
+            for line in info:
+                if line.startswith("MemAvailable"):
+                    return int(line.split()[1]) * 1024
+        return None
+    except OSError:
+        pass
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
+def check_memory(
+    probes: Mapping[str, int], chains: int, dim: int, states: int, device: torch.device
+) -> None:
+    """That positions, gradients and one draw of every probe fit.
+
+    Args:
+        probes: losses per draw and chain of each probe.
+
+    Raises:
+        InputError: with the estimate and what is free.
+    """
+    free = free_memory(device)
+    if free is None:
+        return
+    chain_bytes = 4 * dim * chains * (3 + states)
+    # A draw is held once as it is measured, once stacked, once on its way to the store.
+    probe_bytes = {name: 3 * 4 * chains * size for name, size in probes.items()}
+    needed = chain_bytes + sum(probe_bytes.values())
+    if needed <= 0.9 * free:
+        return
+    worst = max(probe_bytes, key=probe_bytes.get, default=None)
+    part = f", {probe_bytes[worst] / 1e9:.1f} GB of it for probe {worst!r}" if worst else ""
+    raise InputError(
+        say(
+            f"work that needs about {needed / 1e9:.1f} GB "
+            f"({chains} chains of {dim:,} coordinates{part})",
+            f"at most {0.9 * free / 1e9:.1f} GB, nine tenths of what is free on {device}",
+            "use fewer chains, a smaller component, or split the probe",
+        )
+    )
+
+
+def resolve(component: str, params: Mapping[str, Tensor]) -> Space:
+    """The space of a component: `"full"`, or `"param:<glob>"`, joined by `+`.
+
+    Raises:
+        ComponentError: a name that means nothing, a glob that matches nothing.
+    """
+    if component == "full":
+        return Space.of(params)
+    chosen: list[str] = []
+    for part in component.split("+"):
+        kind, _, pattern = part.strip().partition(":")
+        if kind != "param" or not pattern:
+            raise ComponentError(
+                say(
+                    f"component {part!r}",
+                    f"'full' or 'param:<glob over parameter names>'{nearest(part, params)}",
+                    "list the parameters with list(loss.params)",
+                )
+            )
+        matched = [name for name in params if fnmatch.fnmatchcase(name, pattern)]
+        if not matched:
+            raise ComponentError(
+                say(
+                    f"component {part!r}, which matches nothing",
+                    f"a glob over the {len(params)} parameter names{nearest(pattern, params)}",
+                    "list them with list(loss.params)",
+                )
+            )
+        chosen += [name for name in matched if name not in chosen]
+    return Space.of(params, [name for name in params if name in chosen])
+
+
+def init_losses(loss, probe: Probe, tensors: Mapping[str, Tensor], rows: int) -> Tensor:
+    """Losses of a probe at w* `[example[, token]]`, asked twice.
+
+    Raises:
+        NotReproducible: the model answered differently the second time.
+        InputError: losses that are not finite where they count, or nothing that counts.
+    """
+    parts = []
+    for start in range(0, len(probe), rows):
+        batch = {key: value[start : start + rows] for key, value in tensors.items()}
+        value = loss.evaluate(loss.params, batch)
+        if start == 0:
+            again = loss.evaluate(loss.params, batch)
+            # Rounding may differ between calls on some devices; randomness differs by far more.
+            worst = float(((value - again).abs() / value.abs().clamp(min=1)).nan_to_num().max())
+            if worst > 1e-4 or not torch.equal(value.isnan(), again.isnan()):
+                raise NotReproducible(
+                    say(
+                        f"a model that answers one question twice with a difference of {worst:.2g}",
+                        "the same losses each time",
+                        "remove randomness from its forward pass (dropout is already off)",
+                    )
+                )
+        parts.append(value)
+    out = torch.cat(parts)
+    if out.dim() not in (1, 2) or len(out) != len(probe):
+        raise InputError(
+            say(
+                f"losses of shape {tuple(out.shape)} for {len(probe)} examples",
+                "[example] or [example, token]",
+                "mend the loss function",
+            )
+        )
+    counts = torch.ones_like(out, dtype=torch.bool)
+    if probe.kind == "text":
+        counts = tensors["attention_mask"][:, 1:] > 0
+    bad = counts & ~out.isfinite()
+    if probe.kind == "array" and out.dim() == 2:
+        bad = out.isinf() | (out.isnan().all(1, keepdim=True))
+    if bool(bad.any()):
+        row = int(bad.reshape(len(out), -1).any(1).nonzero()[0])
+        raise InputError(
+            say(
+                f"a loss that is not finite at w* (example {probe.examples[row]!r})",
+                "finite losses at the trained weights",
+                "check weights and data; drop that example",
+            )
+        )
+    return out
+
+
+def probe_rows(probe: Probe) -> int:
+    """Examples per evaluation of a probe."""
+    return max(1, PROBE_TOKENS // probe.tokens)
+
+
+SMALL = 5e6
+"""Multiply-adds of a chain's step below which Python, not arithmetic, takes the time."""
+
+
+def work(dim: int, task, data: Probe) -> float:
+    """Multiply-adds of one forward pass of one chain, about: coordinates times losses."""
+    return float(dim) * task.batch_size * data.tokens
+
+
+def chunk(chains: int, dim: int, size: float, device: torch.device) -> int:
+    """Chains per batched gradient.
+
+    On a CPU batching pays while a chain's own products are too small to fill a core; on a GPU as
+    long as the weights, gradients and activations of the chunk fit.
+    """
+    if device.type == "cpu":
+        return chains if size < SMALL else 1
+    free = free_memory(device) or 0
+    return max(1, min(chains, int(free * 0.5 / (32 * dim + 1))))
+
+
+def blocks(chains: int, executor, device: torch.device, size: float) -> list[tuple[int, ...]]:
+    """How chains are dealt out to workers.
+
+    Without an executor, a CPU gives every worker thread a share of the chains and of the cores:
+    small products scale better over chains than within one.
+
+    Raises:
+        InputError: an executor that cannot run a live model.
+    """
+    if executor is None:
+        workers = 1
+        if device.type == "cpu" and size >= SMALL:
+            workers = min(chains, torch.get_num_threads())
+        cuts = [chains * i // workers for i in range(workers + 1)]
+        return [tuple(range(a, b)) for a, b in itertools.pairwise(cuts)]
+    if not hasattr(executor, "submit"):
+        raise InputError(say(f"executor={executor!r}", "something with submit()", "pass None"))
+    if type(executor).__name__ == "ProcessPoolExecutor":
+        raise InputError(
+            say(
+                "a process pool",
+                "an executor of threads: a live model cannot travel to another process",
+                "pass a ThreadPoolExecutor, or run the chains [0, 1] and [2, 3] as two scripts",
+            )
+        )
+    return [(row,) for row in range(chains)]

@@ -1,0 +1,1 @@
+"""What does a person see of a run?  numpy, xarray, altair and anywidget in; pixels out."""

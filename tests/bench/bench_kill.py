@@ -1,0 +1,31 @@
+"""Killed with SIGKILL at a random moment and resumed, twenty times: is anything lost or changed?
+
+python -m tests.bench.bench_kill [--times 20]
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from tests.runs.problems import language
+from tests.runs.test_run import killed_and_resumed, run_text, same
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--times", type=int, default=20)
+    times = parser.parse_args().times
+    text = language()
+    settings = {"draws": 60, "burnin": 3, "thin": 1, "chains": 3}
+    whole = run_text(text, **settings).tree
+    hits = rounds = 0
+    while hits < times:
+        with tempfile.TemporaryDirectory() as folder:
+            hits += killed_and_resumed(Path(folder), 3, seed=rounds)
+            same(whole, run_text(text, store=Path(folder) / "run.zarr", **settings).tree)
+            rounds += 1
+    print(f"killed at work {hits} times in {rounds} runs; every resumed run bit-equal to the whole")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Probes: what is counted, what it is called, what is refused."""
+
+import numpy as np
+import pytest
+
+import slt_notebook as slt
+from slt_notebook.models.probes import token_string
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return slt.load("tiny-lm")[1]
+
+
+def test_token_strings_spell_the_text(tokenizer):
+    text = "The cat sat.\n\tdef f(x):  return 'naïve'"
+    probe = slt.text_probe("t", text, tokenizer)
+    row = probe.fields["input_ids"][0]
+    strings = [probe.strings[int(i)] for i in row]
+    if all("⟨" not in s for s in strings):
+        assert "".join(strings) == text
+    assert "\n" in "".join(strings)
+
+
+def test_bytes_that_are_no_character_show_as_hex(tokenizer):
+    ids = tokenizer("日", add_special_tokens=False)["input_ids"]
+    shown = [token_string(tokenizer, i) for i in ids]
+    assert "⟨E6⟩" in shown[0] and all(s.startswith("⟨") for s in shown)
+    assert token_string(tokenizer, 0) == "<|endoftext|>"
+
+
+def test_windows_labels_and_limits(tokenizer):
+    texts = {"a": ["one two three " * 40], "b": "four five " * 60}
+    probe = slt.text_probe("mix", texts, tokenizer, length=32, limit=2)
+    assert probe.labels == ("a", "a", "b", "b") and probe.examples[3] == "mix/3"
+    assert probe.fields["input_ids"].shape == (4, 32) and probe.tokens == 31
+
+
+def test_ragged_rows_are_padded_on_the_right():
+    probe = slt.token_probe("x", [[5, 6, 7], [8, 9]])
+    assert probe.fields["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
+    assert probe.strings[5] == "⟨5⟩"
+
+
+def test_fingerprint_follows_content():
+    a, b = slt.token_probe("x", [[1, 2]]), slt.token_probe("x", [[1, 3]])
+    assert a.fingerprint == slt.token_probe("x", [[1, 2]]).fingerprint != b.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda t: slt.token_probe("x", [[1]]), "at least 2 tokens"),
+        (lambda t: slt.token_probe("x", []), "at least one"),
+        (lambda t: slt.token_probe("x", [[1, -2]]), "integers from 0"),
+        (lambda t: slt.token_probe("x", [[1.0, 2.0]]), "integers from 0"),
+        (lambda t: slt.token_probe("a/b", [[1, 2]]), "letters, digits"),
+        (lambda t: slt.text_probe("x", "", t), "at least 2 tokens"),
+        (lambda t: slt.text_probe("x", [1], t), "a int among the texts"),
+        (lambda t: slt.text_probe("x", "abc", t, length=1), "length=1"),
+        (lambda t: slt.array_probe("x", [[np.nan]], [0]), "1 NaN or infinite"),
+        (lambda t: slt.array_probe("x", [[1.0]], [0, 1]), "equal lengths"),
+        (lambda t: slt.array_probe("x", [], []), "at least 1"),
+        (lambda t: slt.array_probe("x", [[1.0]], [0], labels=["a", "b"]), "2 labels"),
+    ],
+)
+def test_bad_input(make, message, tokenizer):
+    with pytest.raises(slt.InputError, match=message):
+        make(tokenizer)

@@ -1,0 +1,386 @@
+"""What a run promises: the right law, the same numbers however it is cut, and nothing lost."""
+
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+import slt_notebook as slt
+from slt_notebook import names
+from slt_notebook.errors import StoreError
+from slt_notebook.runs import store as store_module
+from tests.runs.problems import language, regression
+
+FAST = {"progress": False, "kernel": slt.SGLD(1e-3), "nbeta": 20.0, "gamma": 50.0}
+
+
+def same(a: xr.DataTree, b: xr.DataTree) -> None:
+    for path in ("sampling", "probe/train"):
+        one, two = a[path].to_dataset(), b[path].to_dataset()
+        assert set(one.variables) == set(two.variables)
+        for name in one.variables:
+            assert one[name].identical(two[name]), (path, name)
+
+
+@pytest.fixture(scope="module")
+def text():
+    return language()
+
+
+def until(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.005)
+
+
+def run_text(text, **changes):
+    model, loss, data = text
+    settings = {**FAST, "draws": 6, "burnin": 2, "thin": 2, "batch_size": 5, "chains": 4, **changes}
+    return slt.sample(loss, data, probes=[data], **settings)
+
+
+def test_tree_has_the_documented_layout(text):
+    tree = run_text(text).tree
+    sampling, probe = tree["sampling"].to_dataset(), tree["probe/train"].to_dataset()
+    assert sampling.loss.dims == ("chain", "step") and sampling.sizes == {
+        "chain": 4,
+        "step": 14,
+        "draw": 6,
+        "control": 8,
+    }
+    assert probe.loss.dims == ("chain", "draw", "example", "token")
+    assert probe.token.values.tolist() == list(range(1, 16))
+    assert sampling.attrs[names.A_BURNIN] == 2 and sampling.attrs[names.A_THIN] == 2
+    assert np.isfinite(sampling.loss).all() and np.isfinite(sampling.virial).all()
+    assert (sampling.status == 0).all()
+    mask = text[2].fields["attention_mask"][:, 1:] > 0
+    assert (np.isfinite(probe.loss.values) == mask).all()
+    assert json.loads(tree.attrs[names.A_TASK])["kernel"]["kind"] == "SGLD"
+
+
+def test_probe_losses_are_those_of_the_positions(text):
+    """The last draw, recomputed by hand from the checkpoint with the plain model."""
+    model, loss, data = text
+    run = run_text(text, store=None)
+    position = np.asarray(
+        __import__("zarr").open_group(str(run._job.store.path))["checkpoint/position"][:]
+    )
+    cursor = __import__("zarr").open_group(str(run._job.store.path))["checkpoint/cursor"][:]
+    chain = 2
+    vector = torch.from_numpy(position[chain, cursor[chain].argmax()])
+    params = run._job.potential.space.unflatten(vector, loss.params)
+    ids = torch.from_numpy(data.fields["input_ids"])
+    with torch.no_grad():
+        logits = torch.func.functional_call(model.eval(), params, (ids,)).logits
+    expected = -logits[:, :-1].log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0].numpy()
+    got = run.tree["probe/train"].loss.values[chain, -1]
+    counts = np.isfinite(got)
+    np.testing.assert_allclose(got[counts], expected[counts], rtol=1e-4, atol=1e-5)
+
+
+def test_baseline_is_the_loss_of_the_very_batch(text):
+    from slt_notebook.core import streams
+
+    _, loss, data = text
+    sampling = run_text(text).tree["sampling"].to_dataset()
+    init = loss.evaluate(loss.params, data.tensors("cpu")).numpy()
+    for chain, step in ((0, 0), (1, 5), (3, 13)):
+        index = streams.batch(0, chain, step, 5, len(data))
+        assert float(sampling.init_loss[chain, step]) == pytest.approx(
+            np.nanmean(init[index]), rel=1e-5
+        )
+    # Before the first step the chain is at w*, so the two must agree.
+    np.testing.assert_allclose(sampling.loss[:, 0], sampling.init_loss[:, 0], rtol=1e-5)
+
+
+def test_the_model_is_left_untouched():
+    model, _, data = language()
+    model.train()
+    for p in model.parameters():
+        p.requires_grad_(True)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    state = torch.get_rng_state()
+    loss = slt.causal_lm(model)
+    slt.sample(loss, data, chains=1, draws=2, batch_size=4, **FAST)
+    assert model.training and all(p.requires_grad and p.grad is None for p in model.parameters())
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_chains_may_be_split(text):
+    """Noise and batches are bit-equal; so is everything with the same chunk size."""
+    whole = run_text(text, chains=4, chain_chunk=1).tree
+    parts = [run_text(text, chains=c, chain_chunk=1).tree for c in ([0, 1], [2, 3])]
+    for path in ("sampling", "probe/train"):
+        joined = xr.concat(
+            [p[path].to_dataset() for p in parts], "chain", data_vars="minimal", coords="minimal",
+            compat="equals", join="exact",
+        )  # fmt: skip
+        for name, value in whole[path].to_dataset().data_vars.items():
+            np.testing.assert_array_equal(value.values, joined[name].values, err_msg=name)
+
+
+def test_chunks_change_rounding_only(text):
+    loop, batched = (run_text(text, chain_chunk=c).tree["probe/train"].loss for c in (1, 4))
+    np.testing.assert_allclose(loop, batched, rtol=2e-4, atol=1e-5)
+
+
+def test_executor_of_threads_gives_the_same(text):
+    with ThreadPoolExecutor(2) as pool:
+        split = run_text(text, executor=pool, chain_chunk=1).tree
+    same(run_text(text, chain_chunk=1).tree, split)
+
+
+def test_stop_and_resume_is_bit_equal(text, tmp_path):
+    path = tmp_path / "run.zarr"
+    whole = run_text(text, draws=40).tree
+    run = run_text(text, draws=40, store=path, blocking=False)
+    until(lambda: run.progress()["draw"] >= 5 or run.finished)
+    run.cancel()
+    assert run.progress()["stage"] == "stopped" and "sample again" in run.progress()["message"]
+    done = run.inspect()["probe/train"].loss
+    finished = np.isfinite(done.isel(example=0, token=0)).sum("draw")
+    assert (finished >= 5).all() and (finished < 40).all()
+    same(whole, run_text(text, draws=40, store=path).tree)
+
+
+def test_more_draws_continue(text, tmp_path):
+    path = tmp_path / "run.zarr"
+    first = run_text(text, draws=4, store=path).tree["probe/train"].loss.values
+    more = run_text(text, draws=9, store=path).tree
+    np.testing.assert_array_equal(first, more["probe/train"].loss.values[:, :4])
+    same(run_text(text, draws=9).tree, more)
+
+
+def test_a_finished_store_is_not_sampled_again(text, tmp_path, monkeypatch):
+    path = tmp_path / "run.zarr"
+    run_text(text, store=path)
+    from slt_notebook.runs import worker
+
+    monkeypatch.setattr(worker, "walk", None)
+    assert run_text(text, store=path).progress()["stage"] == "finished"
+
+
+def test_another_task_on_a_store_is_refused_with_the_difference(text, tmp_path):
+    path = tmp_path / "run.zarr"
+    run_text(text, store=path)
+    with pytest.raises(slt.StoreMismatch) as caught:
+        run_text(text, store=path, gamma=51.0, seed=1)
+    message = str(caught.value)
+    assert "gamma: stored [50.0" in message and "seed: stored 0, asked 1" in message
+    assert "nbeta" not in message
+    with pytest.raises(slt.StoreMismatch, match="model"):
+        model, _, data = language(seed=1)
+        slt.sample(
+            slt.causal_lm(model), text[2], probes=[text[2]], store=path, draws=6, burnin=2, thin=2,
+            batch_size=5, chains=4, **FAST,
+        )  # fmt: skip
+
+
+def test_a_store_in_use_is_refused(text, tmp_path):
+    path = tmp_path / "run.zarr"
+    run = run_text(text, draws=3000, store=path, blocking=False)
+    try:
+        with pytest.raises(StoreError, match="another run is writing"):
+            run_text(text, draws=3000, store=path)
+    finally:
+        run.cancel()
+
+
+def test_a_newer_schema_and_a_foreign_folder_are_refused(text, tmp_path):
+    import zarr
+
+    path = tmp_path / "run.zarr"
+    run_text(text, store=path)
+    zarr.open_group(str(path), mode="r+").attrs[names.A_SCHEMA] = names.SCHEMA + 1
+    with pytest.raises(StoreError, match="update slt-notebook"):
+        run_text(text, store=path)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.txt").write_text("precious")
+    with pytest.raises(StoreError, match="something else"):
+        run_text(text, store=other)
+    assert (other / "thesis.txt").read_text() == "precious"
+
+
+def test_a_full_disk_keeps_the_draws_so_far(text, tmp_path, monkeypatch):
+    path = tmp_path / "run.zarr"
+    monkeypatch.setattr("slt_notebook.runs.worker.FLUSH_SECONDS", 0.0)
+    real, calls = store_module.RunStore.write_rows, []
+
+    def failing(self, group, *rest):
+        calls.append(group)
+        if len(calls) > 8:
+            raise OSError(28, "No space left on device")
+        return real(self, group, *rest)
+
+    monkeypatch.setattr(store_module.RunStore, "write_rows", failing)
+    with pytest.raises(OSError, match="No space left"):
+        run_text(text, draws=60, store=path)
+    monkeypatch.undo()
+    kept = slt.open_run(path)["probe/train"].loss.isel(example=0, token=0)
+    assert 1 <= int(np.isfinite(kept).sum("draw").min()) < 60
+    same(run_text(text, draws=60).tree, run_text(text, draws=60, store=path).tree)
+
+
+def test_pause_and_resume(text):
+    run = run_text(text, draws=400, blocking=False)
+    until(lambda: run.progress()["draw"] >= 3 or run.finished)
+    run.pause()
+    until(lambda: run.progress()["stage"] == "paused")
+    at = run.progress()["step"]
+    time.sleep(0.1)
+    assert run.progress()["step"] == at
+    run.resume()
+    until(lambda: run.progress()["step"] > at)
+    run.cancel()
+    assert run.finished
+
+
+def test_progress_says_where_it_is(text):
+    run = run_text(text)
+    p = run.progress()
+    assert p["stage"] == "finished" and p["draw"] == p["draws"] == 6 and p["seconds_left"] == 0
+    assert [c["status"] for c in p["chains"]] == ["ok"] * 4
+    assert len(p["loss"]) == 4 and len(p["loss"][0]) == len(p["loss_step"])
+    assert "draw 6 of 6" in repr(run)
+
+
+def test_one_diverged_chain_does_not_touch_the_others():
+    loss, data, *_ = regression()
+    settings = {**FAST, "draws": 60, "batch_size": 40, "probes": [data], "chain_chunk": 1}
+    settings["kernel"] = slt.SGLD((1e-3, 30.0, 1e-3))
+    run = slt.sample(loss, data, chains=3, **settings)
+    sampling = run.tree["sampling"].to_dataset()
+    assert sampling.status.values.tolist()[0] == sampling.status.values.tolist()[2] == 0
+    code, step = int(sampling.status[1]), int(sampling.status_step[1])
+    assert code in (names.STATUS_LOSS, names.STATUS_GRADIENT, names.STATUS_POSITION)
+    assert 0 < step < 60
+    assert "chain 1 diverged" in run.progress()["message"] and f"step {step}" in repr(run)
+    probe = run.tree["probe/train"].loss
+    assert np.isnan(probe.values[1, step + 1 :]).all() and np.isfinite(probe.values[[0, 2]]).all()
+    settings["kernel"] = slt.SGLD(1e-3)
+    alone = slt.sample(loss, data, chains=[0, 2], **settings).tree["probe/train"].loss
+    np.testing.assert_array_equal(alone.values, probe.values[[0, 2]])
+
+
+def test_all_chains_diverged_is_an_error_that_says_what_to_do():
+    loss, data, *_ = regression()
+    with pytest.raises(slt.Diverged, match="smaller step_size"):
+        slt.sample(loss, data, chains=2, draws=80, **{**FAST, "kernel": slt.SGLD(50.0)})
+
+
+def test_ctrl_c_keeps_what_is_done(tmp_path):
+    """A real process, a real SIGINT."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(
+            f"""
+            import slt_notebook as slt
+            from tests.runs.problems import language
+            _, loss, data = language()
+            print("go", flush=True)
+            run = slt.sample(loss, data, probes=[data], draws=100000, chains=2, batch_size=4,
+                             gamma=50.0, nbeta=20.0, store={str(tmp_path / "run.zarr")!r})
+            print(run.progress()["stage"], flush=True)
+            """
+        )
+    )
+    process = subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**__import__("os").environ, "PYTHONPATH": "."},
+    )  # fmt: skip
+    assert process.stdout.readline() == "go\n"
+    time.sleep(2.0)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert "stopped" in out and "every finished draw is kept" in err
+    kept = np.isfinite(slt.open_run(tmp_path / "run.zarr")["sampling"].loss).sum("step")
+    assert (kept > 1).all()
+
+
+KILLED = """
+import sys, time
+import slt_notebook as slt
+from slt_notebook.runs import worker
+from tests.runs.problems import language
+worker.FLUSH_SECONDS = 0.02
+_, loss, data = language()
+print("go", flush=True)
+slt.sample(loss, data, probes=[data], draws=60, burnin=3, chains=3, batch_size=5, nbeta=20.0,
+           gamma=50.0, kernel=slt.SGLD(1e-3), store=sys.argv[1], progress=False)
+print("end", flush=True)
+"""
+
+
+def killed_and_resumed(tmp_path, times: int, seed: int = 0) -> int:
+    """Kills a run `times` times at random moments; returns how many kills hit it at work."""
+    import os
+
+    rng = np.random.default_rng(seed)
+    path, hits = tmp_path / "run.zarr", 0
+    for _ in range(times):
+        process = subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(path)], stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "PYTHONPATH": "."},
+        )  # fmt: skip
+        assert process.stdout.readline() == "go\n"
+        time.sleep(rng.uniform(0.02, 0.7))
+        process.kill()
+        hits += process.communicate()[0] == ""
+    return hits
+
+
+def test_sigkill_and_resume_is_bit_equal(tmp_path):
+    hits = killed_and_resumed(tmp_path, 3)
+    assert hits >= 1
+    text = language()
+    settings = {"draws": 60, "burnin": 3, "thin": 1, "chains": 3}
+    resumed = run_text(text, store=tmp_path / "run.zarr", **settings).tree
+    same(run_text(text, **settings).tree, resumed)
+
+
+def test_shared_batches_are_shared_and_not_the_default(text):
+    default = run_text(text).tree["sampling"].init_loss
+    assert not np.allclose(default[0], default[1])
+    shared = run_text(text, batches="shared").tree["sampling"].init_loss
+    np.testing.assert_array_equal(shared[0], shared[1])
+
+
+def test_a_component_moves_alone(text):
+    model, loss, data = text
+    run = run_text(text, components="param:*q_proj*+param:*o_proj.weight")
+    space = run._job.potential.space
+    assert {p.name.split(".")[-2] for p in space.pieces} == {"q_proj", "o_proj"}
+    assert run.tree["sampling"].attrs[names.A_SPACE_DIM] == 4 * 32 * 32
+    assert run.tree["sampling"].attrs[names.A_COMPONENT].startswith("param:")
+
+
+def test_no_thread_is_left_behind(text):
+    before = {t.name for t in threading.enumerate()}
+    run_text(text)
+    time.sleep(0.05)
+    left = {t.name for t in threading.enumerate()} - before
+    assert not any(name.startswith("slt-") for name in left), left
+
+
+def test_a_store_is_made_whole_or_not_at_all(text, tmp_path, monkeypatch):
+    path = tmp_path / "run.zarr"
+    path.mkdir()  # an empty folder is a place for a store
+    with monkeypatch.context() as broken:
+        broken.setattr(store_module.RunStore, "_create_probe", lambda *a: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run_text(text, store=path)
+    assert list(path.iterdir()) == []
+    same(run_text(text).tree, run_text(text, store=path).tree)
+    assert not list(tmp_path.glob(".*.new"))

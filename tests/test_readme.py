@@ -1,0 +1,30 @@
+"""Does the README's example run as it is written (with fewer draws)?"""
+
+import re
+from pathlib import Path
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_example_runs(tmp_path, monkeypatch, capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    assert len([line for line in code.splitlines() if line.strip()]) <= 25
+    small = code.replace("draws=80, burnin=80, thin=2", "draws=6, burnin=2, thin=1")
+    small = small.replace("chains=4", "chains=2").replace("batch_size=16", "batch_size=4")
+    assert small != code
+    monkeypatch.chdir(tmp_path)
+    exec(compile(small, "README.md", "exec"), {})
+    assert (tmp_path / "first.html").stat().st_size > 50_000
+    assert "R-hat" in capsys.readouterr().out
+
+
+def test_links_and_pictures_exist():
+    root = Path(__file__).parents[1]
+    for target in re.findall(r"\]\(((?!http)[^)#]+)\)", README):
+        assert (root / target).exists(), target
+
+
+def test_every_room_is_on_the_map():
+    root = Path(__file__).parents[1] / "slt_notebook"
+    rooms = {p.name for p in root.iterdir() if p.is_dir() and (p / "__init__.py").exists()}
+    assert all(f"`{room}/`" in README for room in rooms), rooms

@@ -1,0 +1,82 @@
+// One number a token, shown in the text itself.
+import type { RenderProps } from "./lib/afm";
+import { watch } from "./lib/afm";
+import { unpack } from "./lib/codec";
+import type { PayloadMeta } from "./lib/codec";
+import { robustLimit, roundUp } from "./lib/color";
+import { Corpus } from "./lib/corpus";
+import type { CorpusData } from "./lib/corpus";
+import { add, fill, h, show } from "./lib/dom";
+import type { Source } from "./lib/panel";
+import { written } from "./lib/panel";
+import { mount } from "./lib/mount";
+import { viewer as makeViewer } from "./lib/viewer";
+
+interface Metric {
+  label: string;
+  unit: string;
+  negative: string;
+  positive: string;
+  scale: "diverging" | "sequential";
+  limit: number | null;
+  error: boolean;
+  z: number;
+  note: string;
+}
+
+const QUANTILE = 0.995;
+
+async function draw(props: RenderProps): Promise<void> {
+  const { model, el, signal } = props;
+  const meta = model.get("meta") as PayloadMeta & { title: string; metrics: Metric[] };
+  const data = await unpack(meta, model.get("payload"));
+  if (signal?.aborted) return;
+  const corpus = new Corpus(data as unknown as CorpusData);
+  const sources: Source[] = meta.metrics.map((metric, i) => {
+    const value: Float32Array = data[`value${i}`];
+    return {
+      ...metric,
+      value,
+      error: metric.error ? data[`error${i}`] : null,
+      limit: metric.limit ?? roundUp(robustLimit(value, QUANTILE)),
+      limitNote: metric.limit !== null ? "a limit that was set" : `${100 * QUANTILE} % of |values|`,
+      errorNote: metric.note,
+    };
+  });
+  const at = () => Math.min(Math.max(0, model.get("metric") ?? 0), sources.length - 1);
+  const choose = (i: number) => {
+    model.set("metric", (i + sources.length) % sources.length);
+    model.save_changes();
+  };
+  const picker = h("select", { "aria-label": "Metric", onchange: () => choose(picker.selectedIndex) });
+  for (const { label } of sources) picker.append(h("option", {}, label));
+  const viewer = makeViewer(props, {
+    corpus,
+    title: meta.title,
+    enter: "keep the tooltip at this token, again: let go",
+    lockTip: true,
+    tools: sources.length > 1 ? [picker] : [],
+    changed() {},
+    metric: (step) => choose(at() + step),
+    more: (k) =>
+      sources.length < 2
+        ? []
+        : [h("p.quiet", {}, sources.filter((_, i) => i !== at()).map((s) => `${s.label} ${written(s, k)}`).join(" \u00b7 "))],
+  });
+  const update = () => {
+    const source = sources[at()];
+    picker.selectedIndex = at();
+    viewer.show(source);
+    fill(viewer.foot);
+    const notes = [source.errorNote, ...((meta.notes as string[]) ?? [])].filter(Boolean);
+    add(viewer.foot, ...notes.map((text) => h("p", {}, text)));
+    viewer.strip.element.setAttribute("aria-label", `${meta.title}: ${source.label} of ${corpus.count} tokens, limit ${show(source.limit)}. Arrow keys move, ? lists all keys`);
+  };
+  update();
+  viewer.strip.start();
+  watch(model, ["metric"], update, signal);
+  await viewer.connect();
+  el.dataset.sltReady = String(Date.now());
+}
+
+export default mount(draw);
