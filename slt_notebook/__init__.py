@@ -43,6 +43,8 @@ _PUBLIC = {
     "wbic": "estimators.selection",
     "free_energy": "estimators.selection",
     "crossover": "estimators.selection",
+    "redundancy": "estimators.codelength",
+    "trajectory_pca": "estimators.trajectory",
     "health": "estimators.health",
     "to_arviz": "estimators.interchange",
     "import_devinterp": "estimators.interchange",

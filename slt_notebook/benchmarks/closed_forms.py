@@ -149,6 +149,43 @@ def line_and_dot(at: str = "dot") -> Problem:
     )  # fmt: skip
 
 
+def cubic_mean(mean: float = 0.0) -> Problem:
+    """`p(x | mu) = N(mu^3, 1)` with the truth at `mean`: `L(mu) = (mu^3 - mean^3)^2 / 2`.
+
+    At mean 0 lambda is 1/6 and anywhere else 1/2; near 0 the value at finite nbeta looks like 1/6
+    until `nbeta mean^6` is large, and like 1/2 after it.
+
+    Raises:
+        InputError: a mean that is not finite.
+
+    References: Lehalleur et al. 2025 (arXiv:2502.05475).
+    """
+    _need(math.isfinite(mean), "a finite mean, got mean", mean)
+    mean = float(mean)
+
+    def value(nbeta: float, gamma: float) -> float:
+        _need(nbeta > 0, "nbeta", nbeta)
+        # mu^3 within `reach` of mean^3 holds all of the mass; in t = cbrt the loss is a polynomial.
+        reach = math.sqrt(2 * _TAIL / nbeta)
+        low, high = np.cbrt(mean**3 - reach), np.cbrt(mean**3 + reach)
+        if gamma > 0:
+            half = math.sqrt(2 * _TAIL / gamma)
+            low, high = max(low, mean - half), min(high, mean + half)
+        mu = np.linspace(low, high, 200_001)
+        k = (mu**3 - mean**3) ** 2 / 2
+        weight = np.exp(-nbeta * k - gamma / 2 * (mu - mean) ** 2)
+        return float(nbeta * (k * weight).sum() / weight.sum())
+
+    def function(params, batch):
+        return (params["w"][0] ** 3 - mean**3).square()[None] / 2 + 0 * batch["inputs"]
+
+    return _population(
+        f"cubic mean at {mean:g}", np.array([mean]), function,
+        learning_coefficient=1 / 6 if mean == 0 else 0.5, multiplicity=1, value=value,
+        why="mu^6 / 2 at 0; elsewhere mu -> mu^3 is invertible", details={"mean": mean},
+    )  # fmt: skip
+
+
 def linear_gaussian(
     features: int = 8, examples: int = 200, noise: float = 0.5, seed: int = 0
 ) -> Problem:

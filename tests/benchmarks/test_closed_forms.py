@@ -107,3 +107,24 @@ def test_what_has_no_posterior_is_refused():
     ):
         with pytest.raises(InputError, match="What to do"):
             bad()
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.1, 0.5, 5.0])
+@pytest.mark.parametrize(("nbeta", "gamma"), [(30.0, 1.0), (1e5, 0.0), (1e3, 20.0)])
+def test_cubic_mean_values(mean, nbeta, gamma):
+    loss = lambda mu: (mu**3 - mean**3) ** 2 / 2
+    weight = lambda mu: np.exp(-nbeta * loss(mu) - gamma / 2 * (mu - mean) ** 2)
+    near = np.geomspace(1e-5, 0.3, 10)
+    cuts = sorted({-8.0, 0.0, mean, 8.0, *-near, *near, *(mean - near), *(mean + near)})
+    pieces = list(itertools.pairwise(cuts))
+    total = lambda f: sum(integrate.quad(f, a, b)[0] for a, b in pieces)
+    expected = nbeta * total(lambda mu: loss(mu) * weight(mu)) / total(weight)
+    assert B.cubic_mean(mean).exact(nbeta, gamma) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_mean_near_zero_looks_singular_until_n_is_large():
+    assert B.cubic_mean(0.0).exact(1e6, 0.0) == pytest.approx(1 / 6, rel=1e-4)
+    assert B.cubic_mean(5.0).exact(1e6, 0.0) == pytest.approx(1 / 2, rel=1e-4)
+    near = B.cubic_mean(0.1)
+    assert near.exact(1e3, 0.0) == pytest.approx(1 / 6, rel=0.01)
+    assert near.exact(1e10, 0.0) == pytest.approx(1 / 2, rel=0.01)
