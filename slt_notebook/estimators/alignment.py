@@ -1,0 +1,115 @@
+"""Does a kernel agree with what is known of its examples: groups, or a hierarchy?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from slt_notebook.errors import InputError, say
+
+
+def separation(kernel: Any, labels: Any) -> pd.Series:
+    """How far the kernel tells groups apart.
+
+    Args:
+        kernel: Square array or DataArray, such as `slt.loss_kernel(run)`.
+        labels: One an example.
+
+    Returns:
+        Series: `within`, `cross` (mean entry of pairs of one group, of two groups), `within_sq`,
+        `cross_sq` (means of squares), `ratio` of those two, `nearest` (share of examples whose
+        nearest other by |entry| is of their group), `nearest_signed` (by entry), `auc` (that a
+        pair of one group has the larger square).  `nearest` has the binomial error
+        `nearest_error`; the means come without one (pairs share examples): take it from
+        `group_influence(..., sign="kernel")`.
+
+    Raises:
+        InputError: Not square, not finite, another number of labels, or one group only.
+    """
+    r, labels = _square(kernel), np.asarray(labels)
+    if labels.shape != (len(r),):
+        raise InputError(say(f"{labels.shape} labels", f"{len(r)}", "pass one an example"))
+    if len(np.unique(labels)) < 2:
+        raise InputError(say("one group", "two or more", "pass labels that differ"))
+    upper = np.triu_indices(len(r), 1)
+    same = (labels[:, None] == labels)[upper]
+    flat = r[upper]
+    size = np.abs(r)
+    np.fill_diagonal(size, -1)
+    signed = r.copy()
+    np.fill_diagonal(signed, -np.inf)
+    near = float((labels[size.argmax(1)] == labels).mean())
+    ranks = stats.rankdata(flat**2)
+    n = int(same.sum())
+    auc = (
+        (ranks[same].sum() - n * (n + 1) / 2) / (n * (len(flat) - n))
+        if 0 < n < len(flat)
+        else np.nan
+    )
+    return pd.Series(
+        {
+            "within": flat[same].mean(),
+            "cross": flat[~same].mean(),
+            "within_sq": (flat[same] ** 2).mean(),
+            "cross_sq": (flat[~same] ** 2).mean(),
+            "ratio": (flat[same] ** 2).mean() / (flat[~same] ** 2).mean(),
+            "nearest": near,
+            "nearest_error": np.sqrt(near * (1 - near) / len(r)),
+            "nearest_signed": float((labels[signed.argmax(1)] == labels).mean()),
+            "auc": float(auc),
+        }
+    )
+
+
+def mantel(kernel: Any, similarity: Any, *, permutations: int = 999, seed: int = 0) -> pd.Series:
+    """Rank correlation of two matrices over pairs, with a p value that permutes *examples*.
+
+    Pairs that share an example are not independent; relabelling the examples of one matrix keeps
+    that dependence, so the p value is right where the one of a plain rank test is far too small.
+
+    Returns:
+        Series `rho` (Spearman over pairs), `p` (one-sided: as large by chance), `null_sd`,
+        `pairs`.
+
+    Raises:
+        InputError: Not square, of different size, or not finite.
+
+    References: Mantel 1967, Cancer Research 27.
+    """
+    a, b = _square(kernel), _square(similarity)
+    if a.shape != b.shape:
+        raise InputError(say(f"{len(a)} and {len(b)} examples", "as many", "align them first"))
+    upper = np.triu_indices(len(a), 1)
+    ranks = np.zeros_like(a)
+    ranks[upper] = stats.rankdata(a[upper])
+    ranks += ranks.T
+    other = stats.rankdata(b[upper])
+    other = (other - other.mean()) / other.std()
+    rng = np.random.default_rng(seed)
+
+    def rho(order: np.ndarray) -> float:
+        x = ranks[np.ix_(order, order)][upper]
+        return float(((x - x.mean()) / x.std() * other).mean())
+
+    found = rho(np.arange(len(a)))
+    null = np.array([rho(rng.permutation(len(a))) for _ in range(permutations)])
+    return pd.Series(
+        {
+            "rho": found,
+            "p": (1 + int((null >= found).sum())) / (1 + permutations),
+            "null_sd": float(null.std()),
+            "pairs": len(other),
+        }
+    )
+
+
+def _square(matrix: Any) -> np.ndarray:
+    found = np.array(getattr(matrix, "values", matrix), np.float64)
+    if found.ndim != 2 or found.shape[0] != found.shape[1] or len(found) < 3:
+        raise InputError(say(f"shape {found.shape}", "a square of 3 or more", "pass a kernel"))
+    if not np.isfinite(found).all():
+        raise InputError(say("entries that are not finite", "numbers", "drop those examples"))
+    return found
