@@ -22,6 +22,7 @@ _PUBLIC = {
     "text_probe": "models.probes",
     "token_probe": "models.probes",
     "array_probe": "models.probes",
+    "components": "models.components",
     # sampling
     "sample": "runs.run",
     "Run": "runs.run",

@@ -176,7 +176,7 @@ def _curvature(loss, data: Probe, components: str, examples: int, seed: int, dev
     """The largest eigenvalue, by size, of the Hessian of the mean loss of some examples at w*."""
     where = plan.pick_device(device, next(iter(loss.params.values())).device)
     here = loss.to(where)
-    space = plan.resolve(components, here.params)
+    space = plan.resolve(components, here)
     center = space.flatten(here.params)
     one = torch.ones(1, device=where)
     potential = Potential(here, space, here.params, center, one, one * 0)

@@ -1,6 +1,5 @@
 """Will it fit, and how is it cut?  Memory, devices, chunks, components: before any work."""
 
-import fnmatch
 import itertools
 import os
 from collections.abc import Mapping
@@ -9,7 +8,8 @@ import torch
 from torch import Tensor
 
 from slt_notebook.core.space import Space
-from slt_notebook.errors import ComponentError, InputError, NotReproducible, nearest, say
+from slt_notebook.errors import InputError, NotReproducible, say
+from slt_notebook.models.components import Parts, parts
 from slt_notebook.models.probes import Probe
 
 PROBE_TOKENS = 4096
@@ -84,36 +84,18 @@ def check_memory(
     )
 
 
-def resolve(component: str, params: Mapping[str, Tensor]) -> Space:
-    """The space of a component: `"full"`, or `"param:<glob>"`, joined by `+`.
+def resolve(component: str, loss, known: Parts | None = None) -> Space:
+    """The space of a component of the model behind `loss`: see `models.components`.
+
+    Args:
+        known: the model's components, where they were derived already.
 
     Raises:
-        ComponentError: a name that means nothing, a glob that matches nothing.
+        ComponentError: a name that means nothing, a glob that matches nothing, parts that overlap.
     """
     if component == "full":
-        return Space.of(params)
-    chosen: list[str] = []
-    for part in component.split("+"):
-        kind, _, pattern = part.strip().partition(":")
-        if kind != "param" or not pattern:
-            raise ComponentError(
-                say(
-                    f"component {part!r}",
-                    f"'full' or 'param:<glob over parameter names>'{nearest(part, params)}",
-                    "list the parameters with list(loss.params)",
-                )
-            )
-        matched = [name for name in params if fnmatch.fnmatchcase(name, pattern)]
-        if not matched:
-            raise ComponentError(
-                say(
-                    f"component {part!r}, which matches nothing",
-                    f"a glob over the {len(params)} parameter names{nearest(pattern, params)}",
-                    "list them with list(loss.params)",
-                )
-            )
-        chosen += [name for name in matched if name not in chosen]
-    return Space.of(params, [name for name in params if name in chosen])
+        return Space.of(loss.params)
+    return (known or parts(loss)).space(component)
 
 
 def init_losses(loss, probe: Probe, tensors: Mapping[str, Tensor], rows: int) -> Tensor:

@@ -206,7 +206,8 @@ def sample(
             untouched.
         data: the examples whose mean loss is L.
         probes: examples whose losses are recorded at every draw.
-        components: which coordinates move: `"full"`, or `"param:<glob>"` joined by `+`.
+        components: which coordinates move: a name of `slt.components(model)`, a glob over them
+            (`"l*.h*"`), a union (`"l0.attn+l1.mlp"`) or `"param:<glob over parameters>"`.
         kernel: for instance `slt.SGLD(step_size=1e-3, metric=slt.RMSProp())`.
         nbeta: inverse temperature times data size, one or one per chain; n / log n by default,
             n the number of examples.
@@ -249,7 +250,7 @@ def sample(
     for probe in (data, *probes):
         loss.check(probe)
     component = components if isinstance(components, str) else "+".join(components)
-    space = plan.resolve(component, loss.params)
+    space = plan.resolve(component, loss)
     size = len(data)
     if nbeta is None:
         nbeta = size / np.log(size) if size > 1 else 1.0
