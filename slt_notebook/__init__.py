@@ -51,6 +51,8 @@ _PUBLIC = {
     "wbic": "estimators.selection",
     "free_energy": "estimators.selection",
     "crossover": "estimators.selection",
+    "critical_compression": "runs.compression",
+    "compression_fit": "estimators.compression",
     "redundancy": "estimators.codelength",
     "trajectory_pca": "estimators.trajectory",
     "health": "estimators.health",
