@@ -61,6 +61,7 @@ _PUBLIC = {
     # views
     "TokenStrip": "views.tokens",
     "InfluenceExplorer": "views.influence",
+    "EmbeddingMap": "views.embedding",
     "TraceView": "views.traces",
     "RunMonitor": "views.monitor",
     "Focus": "views.linking",
