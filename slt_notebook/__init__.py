@@ -25,7 +25,9 @@ _PUBLIC = {
     "components": "models.components",
     # sampling
     "sample": "runs.run",
+    "sweep": "runs.sweep",
     "Run": "runs.run",
+    "Sweep": "runs.sweep",
     "calibrate": "runs.calibrate",
     "SGLD": "core.kernels",
     "SGHMC": "core.sghmc",
@@ -36,6 +38,7 @@ _PUBLIC = {
     "Adam": "core.metrics",
     "Fixed": "core.metrics",
     "open_run": "estimators.tree",
+    "open_sweep": "estimators.sweep",
     # estimates
     "llc": "estimators.llc",
     "influence": "estimators.influence",

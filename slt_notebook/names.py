@@ -16,6 +16,8 @@ TOKEN = "token"
 COMPONENT = "component"
 DIM = "dim"
 CONTROL = "control"
+CHECKPOINT_DIM = "checkpoint"
+DATASET = "dataset"
 
 # Groups of a run ---------------------------------------------------------------------------------
 SAMPLING = "sampling"
@@ -41,6 +43,10 @@ LABEL = "label"
 POSITION = "position"
 DRAWS_DONE = "draws_done"
 STEPS_DONE = "steps_done"
+
+# A sweep: runs in one folder ----------------------------------------------------------------------
+SWEEP_INDEX = "sweep.json"
+TRAINING_STEP = "training_step"
 
 # Per-chain coordinates of `sampling` -------------------------------------------------------------
 STEP_SIZE = "step_size"

@@ -24,7 +24,7 @@ class LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden, weight, bias, targets, counted):
         losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
-        grads = _Gradients(hidden, weight, bias)
+        grads = _Gradients(hidden, weight, bias, ctx.needs_input_grad)
         for part, logits in _chunks(hidden, weight, bias):
             log_p = F.log_softmax(logits.float(), dim=1)
             wanted = targets[part, None]
@@ -41,7 +41,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         outside = grad[~counted]
         if bool((weights == common).all()) and not bool(outside.any()):
             return *(None if g is None else g * common for g in ready), None, None
-        grads = _Gradients(hidden, weight, bias)
+        grads = _Gradients(hidden, weight, bias, ctx.needs_input_grad)
         for part, logits in _chunks(hidden, weight, bias):
             log_p = F.log_softmax(logits.float(), dim=1)
             grads.add(part, log_p, targets[part, None], grad[part])
@@ -49,12 +49,12 @@ class LinearCrossEntropy(torch.autograd.Function):
 
 
 class _Gradients:
-    """Gradients by hidden, weight and bias, summed over chunks."""
+    """Gradients by hidden, weight and bias, summed over chunks; those that are `wanted`."""
 
-    def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None):
-        self.hidden = torch.empty_like(hidden)
-        self.weight = torch.zeros_like(weight)
-        self.bias = None if bias is None else torch.zeros_like(bias)
+    def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, wanted):
+        self.hidden = torch.empty_like(hidden) if wanted[0] else None
+        self.weight = torch.zeros_like(weight) if wanted[1] else None
+        self.bias = torch.zeros_like(bias) if bias is not None and wanted[2] else None
         self._of = hidden, weight
 
     def add(self, part: slice, log_p: Tensor, wanted: Tensor, scale: Tensor) -> None:
@@ -62,8 +62,10 @@ class _Gradients:
         slope = log_p.exp_()  # softmax minus one-hot, in the chunk's own memory
         slope.scatter_add_(1, wanted, slope.new_full(wanted.shape, -1.0))
         slope = slope.mul_(scale[:, None]).to(weight.dtype)
-        torch.mm(slope, weight, out=self.hidden[part])
-        self.weight.addmm_(slope.T, hidden[part])
+        if self.hidden is not None:
+            torch.mm(slope, weight, out=self.hidden[part])
+        if self.weight is not None:
+            self.weight.addmm_(slope.T, hidden[part])
         if self.bias is not None:
             self.bias.add_(slope.sum(0))
 

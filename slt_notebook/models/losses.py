@@ -43,10 +43,14 @@ def shell(module: nn.Module) -> nn.Module:
 
 
 class Shells:
-    """A module for every thread: `functional_call` swaps weights in place while it runs."""
+    """A module for every thread: `functional_call` swaps weights in place while it runs.
 
-    def __init__(self, template: nn.Module):
+    `change`, if any, is applied to each thread's module when it is made.
+    """
+
+    def __init__(self, template: nn.Module, change: Callable[[nn.Module], None] | None = None):
         self._template = template  # never called, so that a copy never meets swapped weights
+        self._change = change
         self._here = threading.local()
 
     def get(self, eager: bool = False) -> nn.Module:
@@ -62,11 +66,16 @@ class Shells:
                 for part in module.modules():
                     if hasattr(getattr(part, "config", None), "_attn_implementation"):
                         part.config._attn_implementation = "eager"
+            if self._change is not None:
+                self._change(module)
             setattr(self._here, name, module)
         return getattr(self._here, name)
 
     def to(self, device) -> "Shells":
-        return Shells(copy.deepcopy(self._template).to(device))
+        return Shells(copy.deepcopy(self._template).to(device), self._change)
+
+    def changed(self, change: Callable[[nn.Module], None]) -> "Shells":
+        return Shells(self._template, change)
 
 
 def trained(module: nn.Module, dtype: torch.dtype | None = None) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,13 @@ from slt_notebook.core.potential import Potential
 from slt_notebook.core.types import Floats, Kernel
 from slt_notebook.errors import Diverged, InputError, say
 from slt_notebook.estimators.tree import open_run
-from slt_notebook.models.losses import fingerprint
 from slt_notebook.models.probes import Probe
 from slt_notebook.runs import plan
-from slt_notebook.runs.baseline import Baseline
 from slt_notebook.runs.control import Board
 from slt_notebook.runs.cores import threads_sharing_cores
+from slt_notebook.runs.shared import Shared
 from slt_notebook.runs.store import RunStore
-from slt_notebook.runs.task import default_kernel, make_task, refuse_unknown
+from slt_notebook.runs.task import Task, default_kernel, make_task, refuse_unknown
 from slt_notebook.runs.worker import Job, run_chains
 
 
@@ -171,10 +170,11 @@ def _collect(job: Job, futures: list) -> None:
 
 def sample(
     loss,
-    data: Probe,
+    data: Probe | Mapping[str, Probe],
     *,
     probes: Sequence[Probe] = (),
     components: str | Sequence[str] = "full",
+    checkpoints: Any = None,
     kernel: Kernel | None = None,
     nbeta: Floats | None = None,
     gamma: Floats = 100.0,
@@ -192,7 +192,7 @@ def sample(
     blocking: bool = True,
     progress: bool | None = None,
     **unknown: Any,
-) -> Run:
+):
     """Samples the local posterior around trained weights.
 
         p(w) ~ exp(-nbeta L(w) - gamma/2 |w - w*|^2)
@@ -207,7 +207,9 @@ def sample(
         data: the examples whose mean loss is L.
         probes: examples whose losses are recorded at every draw.
         components: which coordinates move: a name of `slt.components(model)`, a glob over them
-            (`"l*.h*"`), a union (`"l0.attn+l1.mlp"`) or `"param:<glob over parameters>"`.
+            (`"l*.h*"`), a union (`"l0.attn+l1.mlp"`) or `"param:<glob over parameters>"`.  A
+            string is one run; a **list** is one run per component, see `slt.sweep`.
+        checkpoints: several points of a training, see `slt.sweep`.
         kernel: for instance `slt.SGLD(step_size=1e-3, metric=slt.RMSProp())`.
         nbeta: inverse temperature times data size, one or one per chain; n / log n by default,
             n the number of examples.
@@ -226,13 +228,49 @@ def sample(
         progress: show it; None does so where somebody looks (a terminal or a notebook).
 
     Returns:
-        A `Run`; `run.tree` is the result.  Ctrl-C stops the run and keeps what is done.
+        A `Run` (or a `Sweep`); `run.tree` is the result.  Ctrl-C stops it and keeps what is done.
 
     Raises:
         InputError, ComponentError, NotReproducible: bad input, before any work starts.
         StoreMismatch, StoreError: the store holds another run, is in use, or cannot be written.
     """
     refuse_unknown(unknown, list(sample.__annotations__), "slt.sample")
+    settings = {
+        "kernel": kernel, "nbeta": nbeta, "gamma": gamma, "chains": chains, "draws": draws,
+        "burnin": burnin, "thin": thin, "batch_size": batch_size, "batches": batches,
+        "seed": seed, "chain_chunk": chain_chunk, "executor": executor,
+    }  # fmt: skip
+    if checkpoints is not None or isinstance(data, Mapping) or not isinstance(components, str):
+        from slt_notebook.runs.sweep import sweep
+
+        return sweep(
+            loss, data, probes=probes, components=components, checkpoints=checkpoints,
+            store=store, device=device, blocking=blocking, progress=progress, **settings,
+        )  # fmt: skip
+    probes = check_inputs(loss, data, probes)
+    where = plan.pick_device(device, next(iter(loss.params.values())).device)
+    run = prepare(Shared(loss, data, probes, where), components, store, **settings).start()
+    show = somebody_looks() if progress is None else progress
+    if not blocking:
+        weakref.finalize(run, run._job.board.stop)
+        return run
+    try:
+        _watch(run) if show else run.wait()
+    except KeyboardInterrupt:
+        run.cancel()
+        print(run.progress()["message"], file=sys.stderr)
+    if run._error is not None:
+        raise run._error
+    complain_if_all_diverged(run)
+    return run
+
+
+def check_inputs(loss, data, probes) -> tuple[Probe, ...]:
+    """The probes as a tuple, once loss, data and probes are of the right kinds and fit together.
+
+    Raises:
+        InputError: what is wrong, and how to make it right.
+    """
     if not isinstance(data, Probe):
         raise InputError(
             say(f"data of type {type(data).__name__}", "a Probe", "make it with slt.text_probe")
@@ -245,72 +283,61 @@ def sample(
                 "wrap the model: slt.causal_lm(model), slt.supervised(...) or slt.loss_fn(...)",
             )
         )
-    if isinstance(probes, Probe):
-        probes = (probes,)
+    probes = (probes,) if isinstance(probes, Probe) else tuple(probes)
     for probe in (data, *probes):
         loss.check(probe)
-    component = components if isinstance(components, str) else "+".join(components)
-    space = plan.resolve(component, loss)
-    size = len(data)
-    if nbeta is None:
-        nbeta = size / np.log(size) if size > 1 else 1.0
-    task = make_task(
-        kernel=kernel or default_kernel(), nbeta=nbeta, gamma=gamma, chains=chains, draws=draws,
-        burnin=burnin, thin=thin, batch_size=batch_size, batches=batches, seed=seed,
-        component=component, model=fingerprint(loss.params), data=data, probes=probes,
+    return probes
+
+
+def plan_task(shared: Shared, component: str, settings: Mapping[str, Any]) -> Task:
+    """What a run of `component` would do, checked; nothing is computed or written."""
+    chosen = {k: v for k, v in settings.items() if k not in ("chain_chunk", "executor")}
+    size = len(shared.data)
+    if chosen["nbeta"] is None:
+        chosen["nbeta"] = size / np.log(size) if size > 1 else 1.0
+    chosen["kernel"] = chosen["kernel"] or default_kernel()
+    return make_task(
+        **chosen, component=component, model=shared.fingerprint, data=shared.data,
+        probes=shared.probes,
     )  # fmt: skip
-    where = plan.pick_device(device, next(iter(loss.params.values())).device)
-    blocks = plan.blocks(len(task.chains), executor, where, plan.work(space.dim, task, data))
-    folder = store if store is not None else Path(tempfile.mkdtemp(prefix="slt-")) / "run.zarr"
-    job = _prepare(loss.to(where), data, tuple(probes), space, task, where, folder, chain_chunk)
-    run = Run(job, blocks, executor, temporary=store is None).start()
-    show = _somebody_looks() if progress is None else progress
-    if not blocking:
-        weakref.finalize(run, job.board.stop)
-        return run
-    try:
-        _watch(run) if show else run.wait()
-    except KeyboardInterrupt:
-        run.cancel()
-        print(run.progress()["message"], file=sys.stderr)
-    if run._error is not None:
-        raise run._error
-    _complain_if_all_diverged(run)
-    return run
 
 
-def _prepare(loss, data, probes, space, task, device, store, chain_chunk) -> Job:
-    tensors = data.tensors(device)
-    probe_tensors = {p.name: p.tensors(device) for p in probes}
+def prepare(shared: Shared, component: str, store, **settings: Any) -> Run:
+    """A run that has not started yet; its store is open.
+
+    Args:
+        shared: weights, data and probes, with what other runs have computed of them.
+        store: a folder, or None for a run in memory.
+        settings: as in `sample`.
+    """
+    task = plan_task(shared, component, settings)
+    space = plan.resolve(component, shared.loss, None if component == "full" else shared.parts)
+    work = plan.work(space.dim, task, shared.data)
+    blocks = plan.blocks(len(task.chains), settings["executor"], shared.device, work)
     state = tree_leaves(task.kernel.init(torch.empty(1, space.dim, device="meta")))
     states = sum(leaf.numel() for leaf in state) // space.dim - 1
-    sizes = {p.name: len(p) * p.tokens for p in probes}
-    plan.check_memory(sizes, len(task.chains), space.dim, states, device)
-    center = space.flatten(loss.params)
-    init: dict[str, Any] = {"__dim__": space.dim}
-    for probe in probes:
-        rows = plan.probe_rows(probe)
-        init[probe.name] = (
-            plan.init_losses(loss, probe, probe_tensors[probe.name], rows).float().cpu().numpy()
-        )
-    rows = min(len(data), plan.probe_rows(data))
-    plan.init_losses(loss, data.take(rows), {k: v[:rows] for k, v in tensors.items()}, rows)
-    as_row = lambda values: torch.tensor(values, dtype=torch.float32, device=device)
-    size = plan.work(space.dim, task, data)
+    sizes = {p.name: len(p) * p.tokens for p in shared.probes}
+    plan.check_memory(sizes, len(task.chains), space.dim, states, shared.device)
+    inputs = shared.at(component, task.steps * task.batch_size * len(task.chains))
+    as_row = lambda values: torch.tensor(values, dtype=torch.float32, device=shared.device)
     potential = Potential(
-        loss, space, loss.params, center, as_row(task.nbeta), as_row(task.gamma),
-        chain_chunk or plan.chunk(len(task.chains), space.dim, size, device),
+        inputs.loss, space, inputs.loss.params, space.flatten(inputs.loss.params),
+        as_row(task.nbeta), as_row(task.gamma),
+        settings["chain_chunk"] or plan.chunk(len(task.chains), space.dim, work, shared.device),
     )  # fmt: skip
-    run_store = RunStore(store)
-    run_store.open(task, probes, init)
-    board = Board(task.chains, task.steps, task.draws, task.batch_size * data.tokens)
-    return Job(
-        task, loss, potential, tensors, probe_tensors, max(map(plan.probe_rows, probes), default=1),
-        Baseline(loss, tensors, rows), run_store, board, ThreadPoolExecutor(1, "slt-writer"),
+    folder = store if store is not None else Path(tempfile.mkdtemp(prefix="slt-")) / "run.zarr"
+    run_store = RunStore(folder)
+    run_store.open(task, shared.probes, {"__dim__": space.dim, **inputs.init})
+    board = Board(task.chains, task.steps, task.draws, task.batch_size * shared.data.tokens)
+    job = Job(
+        task, inputs.loss, potential, inputs.data, inputs.probes,
+        max(map(plan.probe_rows, shared.probes), default=1), inputs.baseline, run_store, board,
+        ThreadPoolExecutor(1, "slt-writer"),
     )  # fmt: skip
+    return Run(job, blocks, settings["executor"], temporary=store is None)
 
 
-def _complain_if_all_diverged(run: Run) -> None:
+def complain_if_all_diverged(run: Run) -> None:
     p = run.progress()
     if p["stage"] == "finished" and all(c["status"] != "ok" for c in p["chains"]):
         raise Diverged(
@@ -320,18 +347,18 @@ def _complain_if_all_diverged(run: Run) -> None:
         )
 
 
-def _somebody_looks() -> bool:
-    return _in_notebook() or sys.stderr.isatty()
+def somebody_looks() -> bool:
+    return in_notebook() or sys.stderr.isatty()
 
 
-def _in_notebook() -> bool:
+def in_notebook() -> bool:
     shell = sys.modules.get("IPython") and sys.modules["IPython"].get_ipython()
     return bool(shell) and type(shell).__name__ == "ZMQInteractiveShell"
 
 
 def _watch(run: Run) -> None:
     """Shows progress until the run ends: a monitor in a notebook, one line in a terminal."""
-    if _in_notebook():
+    if in_notebook():
         from IPython.display import display
 
         from slt_notebook.views.monitor import RunMonitor

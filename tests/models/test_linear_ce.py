@@ -54,3 +54,14 @@ def test_nothing_counts(case):
     fused = LinearCrossEntropy.apply(hidden, weight, bias, targets, counted & False)
     (grad,) = torch.autograd.grad((fused * 0).sum(), hidden)
     assert not grad.any()
+
+
+def test_a_weight_that_stands_still_gets_no_gradient(case):
+    hidden, weight, bias, targets, counted = case
+    still = [None if t is None else t.detach() for t in (weight, bias)]
+    losses = LinearCrossEntropy.apply(hidden, *still, targets, counted)
+    whole = LinearCrossEntropy.apply(hidden, weight, bias, targets, counted)
+    (alone,) = torch.autograd.grad(losses[counted].mean(), [hidden])
+    (among,) = torch.autograd.grad(whole[counted].mean(), [hidden])
+    assert torch.equal(alone, among)
+    assert [t is None for t in losses.grad_fn.saved_tensors[-2:]] == [True, True]

@@ -1,0 +1,148 @@
+"""What do runs with the same weights and data have in common?  Computed once, and shared.
+
+Losses at w* of every probe, the paired baseline, the fingerprint of the weights, the components,
+and for a run restricted to later layers the hidden states before them.  A single run has a `Shared`
+of its own; the runs of a sweep over components share one a checkpoint.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from slt_notebook.core.types import Batch
+from slt_notebook.models.causal_lm import CausalLMLoss
+from slt_notebook.models.components import Component, Parts, parts
+from slt_notebook.models.losses import fingerprint
+from slt_notebook.models.prefix import PREFIX, hidden_before, suffix
+from slt_notebook.models.probes import Probe
+from slt_notebook.runs import plan
+from slt_notebook.runs.baseline import Baseline
+
+PREFIX_BYTES = 1 << 30
+"""Hidden states kept for a restricted run.  A constant: what is kept must not depend on the day."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A loss with its data and probes on the device, ready for a run.
+
+    Attributes:
+        loss: what is sampled and measured; the suffix of a model where a prefix is kept.
+        init: losses at w* of each probe, by its name.
+        depth: how many layers were computed once and are kept; 0 for none.
+    """
+
+    loss: object
+    data: Batch
+    probes: dict[str, Batch]
+    init: dict[str, np.ndarray]
+    baseline: Baseline
+    depth: int = 0
+
+
+class Shared:
+    """Everything that follows from weights, data and probes, and not from what is sampled."""
+
+    def __init__(self, loss, data: Probe, probes: Sequence[Probe], device: torch.device):
+        self.loss = loss.to(device)
+        self.data, self.probes, self.device = data, tuple(probes), device
+        self._suffix: Inputs | None = None
+        self._known: Parts | None = None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return fingerprint(self.loss.params)
+
+    @property
+    def parts(self) -> Parts:
+        if self._known is None:
+            self._known = parts(self.loss)
+        return self._known
+
+    def know(self, known: Parts) -> None:
+        """Takes the components of another checkpoint of the same architecture."""
+        if dict(known.shapes) == {n: tuple(v.shape) for n, v in self.loss.params.items()}:
+            self._known = known
+
+    def component(self, name: str) -> Component | None:
+        return None if name == "full" else self.parts.resolve(name)
+
+    def forget_prefix(self) -> None:
+        self._suffix = None
+
+    @cached_property
+    def whole(self) -> Inputs:
+        """Data, probes and their losses at w*, checked; nothing kept from before a layer.
+
+        Raises:
+            NotReproducible, InputError: a loss that answers differently, or not with numbers.
+        """
+        data = self.data.tensors(self.device)
+        probes = {p.name: p.tensors(self.device) for p in self.probes}
+        return self._inputs(self.loss, data, probes, 0)
+
+    def at(self, component: str, evaluations: int) -> Inputs:
+        """Inputs for a run of `component`; a prefix is kept where that is exact and pays.
+
+        Args:
+            evaluations: how many examples of the data the run will read in all.
+        """
+        depth = self._depth(component, evaluations)
+        if not depth:
+            return self.whole
+        if self._suffix is None or self._suffix.depth != depth:
+            self._suffix = self._cut(depth)
+        return self._suffix or self.whole
+
+    def _depth(self, component: str, evaluations: int) -> int:
+        found = self.component(component)
+        if found is None or not found.first_layer or not isinstance(self.loss, CausalLMLoss):
+            return 0
+        if not self.loss.shells.get().split or evaluations < len(self.data):
+            return 0
+        width = self.loss.params[next(iter(self.parts["embed"].pieces)).name].shape[-1]
+        places = sum(p.fields["input_ids"].size for p in (self.data, *self.probes))
+        return found.first_layer if 4 * width * places <= PREFIX_BYTES else 0
+
+    def _cut(self, depth: int) -> Inputs | None:
+        """Inputs from layer `depth` on, or None where they do not give the model's losses."""
+        names = self.parts.layers
+        lengths: set[int] = set()
+
+        def hidden(tensors: Batch, rows: int) -> dict[str, Tensor]:
+            parts = []
+            for start in range(0, len(tensors["input_ids"]), rows):
+                batch = {k: v[start : start + rows] for k, v in tensors.items()}
+                value, length = hidden_before(self.loss, names, depth, batch)
+                lengths.add(length)
+                parts.append(value)
+            return {**tensors, PREFIX: torch.cat(parts)}
+
+        data = hidden(self.whole.data, plan.probe_rows(self.data))
+        probes = {
+            p.name: hidden(self.whole.probes[p.name], plan.probe_rows(p)) for p in self.probes
+        }
+        cut = suffix(self.loss, names, depth, lengths.pop())
+        one = {k: v[:2] for k, v in data.items()}
+        expected = self.loss.evaluate(self.loss.params, one)
+        got = cut.evaluate(cut.params, one)
+        if got.shape != expected.shape or not torch.allclose(
+            got, expected, rtol=1e-4, atol=1e-4, equal_nan=True
+        ):
+            return None
+        return self._inputs(cut, data, probes, depth)
+
+    def _inputs(self, loss, data: Batch, probes: dict[str, Batch], depth: int) -> Inputs:
+        init = {}
+        for probe in self.probes:
+            rows = plan.probe_rows(probe)
+            value = plan.init_losses(loss, probe, probes[probe.name], rows)
+            init[probe.name] = value.float().cpu().numpy()
+        rows = min(len(self.data), plan.probe_rows(self.data))
+        few = {k: v[:rows] for k, v in data.items()}
+        plan.init_losses(loss, self.data.take(rows), few, rows)
+        return Inputs(loss, data, probes, init, Baseline(loss, data, rows), depth)

@@ -1,0 +1,214 @@
+"""Many runs in one call: the same numbers as one by one, resumable; other settings refused."""
+
+import json
+import time
+
+import numpy as np
+import pytest
+import torch
+
+import slt_notebook as slt
+from slt_notebook import names
+from slt_notebook.estimators.sweep import as_sweep, run_of
+from slt_notebook.runs import shared as shared_module
+from slt_notebook.runs.shared import Shared
+from slt_notebook.runs.sweep import Entry
+from tests.models.test_components import build
+from tests.runs.problems import language
+
+FAST = {
+    "progress": False, "kernel": slt.SGLD(1e-3), "nbeta": 20.0, "gamma": 50.0, "draws": 3,
+    "burnin": 1, "batch_size": 5, "chains": 2,
+}  # fmt: skip
+PARTS = ["full", "l1.h*", "l0.h0+l0.h1"]
+
+
+@pytest.fixture(scope="module")
+def text():
+    return language()
+
+
+@pytest.fixture(scope="module")
+def points():
+    return {f"step{n}": language(seed=n)[1] for n in (3, 10)}
+
+
+@pytest.fixture(scope="module")
+def swept(text, points, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sweeps") / "a"
+    data = text[2]
+    found = slt.sweep(
+        None, data, components=PARTS, checkpoints=points, probes=[data], store=folder, **FAST
+    )
+    return folder, found, data
+
+
+def test_dims_and_labels(swept):
+    _, found, data = swept
+    loss = found.tree["probe/train"].loss
+    assert loss.dims == ("checkpoint", "component", "chain", "draw", "example", "token")
+    assert loss.component.values.tolist() == [
+        "full", "l1.h0", "l1.h1", "l1.h2", "l1.h3", "l0.h0+l0.h1"
+    ]  # fmt: skip
+    assert loss.training_step.values.tolist() == [3, 10]
+    assert found.tree["probe/train"].init_loss.dims == ("checkpoint", "example", "token")
+    assert found.tree["sampling"].space_dim.values[-1] == 2 * found.tree["sampling"].space_dim[1]
+    assert np.isfinite(loss.values[..., 0, 0]).all() and found.finished
+
+
+def test_a_run_of_a_sweep_is_the_run_alone(swept, points, tmp_path):
+    folder, found, data = swept
+    single = slt.sample(
+        points["step10"], data, probes=[data], components="l1.h2", store=tmp_path / "b", **FAST
+    ).tree
+    inside = run_of(found, checkpoint="step10", component="l1.h2")
+    stored = slt.open_run(folder / "step10__l1.h2.zarr")
+    for path in ("sampling", "probe/train"):
+        one = single[path].to_dataset()
+        assert one.identical(stored[path].to_dataset())
+        assert one.identical(inside[path].to_dataset())
+    assert float(slt.llc(inside)["mean"]) == float(slt.llc(single)["mean"])
+
+
+def test_runs_read_the_same_batches(swept):
+    init = swept[1].tree["sampling"].init_loss
+    full = init.sel(component="full")
+    np.testing.assert_allclose(init.sel(component="l1.h0"), full, rtol=2e-6)
+
+
+def test_finished_runs_are_not_repeated_and_components_can_be_added(swept, points, monkeypatch):
+    folder, _, data = swept
+    made = []
+    import slt_notebook.runs.sweep as module
+
+    kept = module.prepare
+    monkeypatch.setattr(module, "prepare", lambda *a, **k: made.append(a[1]) or kept(*a, **k))
+    more = slt.sweep(
+        None, data, components=["full", "unembed"], checkpoints=points, probes=[data],
+        store=folder, **FAST,
+    )  # fmt: skip
+    assert made == ["unembed", "unembed"]
+    assert (
+        "unembed" in more.tree["sampling"].component and "l1.h3" in more.tree["sampling"].component
+    )
+
+
+def test_other_settings_are_refused_with_the_difference(swept, points):
+    folder, _, data = swept
+    with pytest.raises(
+        slt.StoreMismatch, match=r"gamma: stored \[50.0, 50.0\], asked \[1.0, 1.0\]"
+    ):
+        slt.sweep(
+            None, data, components=["full"], checkpoints=points, probes=[data], store=folder,
+            **{**FAST, "gamma": 1.0},
+        )  # fmt: skip
+    other = slt.sample(points["step3"], data, store=folder / "x.zarr", **{**FAST, "gamma": 1.0})
+    index = json.loads((folder / names.SWEEP_INDEX).read_text())
+    row = {"dataset": "", "checkpoint": "step3", "component": "odd", "path": "x.zarr"}
+    changed = {**index, "runs": [*index["runs"], row]}
+    (folder / names.SWEEP_INDEX).write_text(json.dumps(changed))
+    try:
+        with pytest.raises(slt.StoreMismatch, match="cannot be compared"):
+            slt.open_sweep(folder)
+    finally:
+        (folder / names.SWEEP_INDEX).write_text(json.dumps(index))
+    assert other.finished
+
+
+def test_a_stopped_sweep_goes_on(text, tmp_path):
+    _, loss, data = text
+    settings = {**FAST, "draws": 30, "probes": [data], "components": ["l0.h0", "l0.h1", "full"]}
+    whole = slt.sample(loss, data, store=tmp_path / "whole", **settings)
+    stopped = slt.sample(loss, data, store=tmp_path / "cut", blocking=False, **settings)
+    while stopped.progress()["run"] < 1:
+        time.sleep(0.01)
+    stopped.cancel()
+    assert stopped.progress()["run"] < 3
+    part = stopped.tree["sampling"].loss
+    assert part.isnull().any()
+    done = slt.sample(loss, data, store=tmp_path / "cut", **settings)
+    a, b = whole.tree["probe/train"].loss, done.tree["probe/train"].loss
+    np.testing.assert_array_equal(a.values, b.values)
+
+
+def test_several_datasets(text):
+    _, loss, data = text
+    half = data.take(6)
+    found = slt.sample(loss, {"all": data, "half": half}, components=["l0"], probes=[half], **FAST)
+    group = found.tree["sampling"]
+    assert group.loss.dims[:3] == ("dataset", "checkpoint", "component")
+    assert not np.allclose(group.init_loss[0], group.init_loss[1])
+    assert run_of(found, dataset="half")["sampling"].loss.dims == ("chain", "step")
+
+
+def test_one_run_reads_as_a_sweep(text):
+    _, loss, data = text
+    run = slt.sample(loss, data, components="l0.h1", probes=[data], **FAST)
+    tree = as_sweep(run)
+    assert tree["probe/train"].loss.dims[:2] == ("checkpoint", "component")
+    assert tree["sampling"].component.values.tolist() == ["l0.h1"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"components": []}, "no components"),
+        ({"components": ["l9.h1"]}, "slt.components"),
+        ({"components": ["full"], "checkpoints": ["step1"]}, "function from a label"),
+        ({"components": ["full"], "step_size": 1}, "step_size"),
+        ({"components": ["full"], "nbeta": -1.0}, "nbeta"),
+        ({"components": ["full"], "batch_size": 99}, "batch_size"),
+    ],
+)
+def test_bad_input_is_refused_before_work(text, tmp_path, changes, message):
+    _, loss, data = text
+    with pytest.raises(slt.InputError, match=message):
+        slt.sample(loss, data, store=tmp_path / "s", **{**FAST, **changes})
+    assert not (tmp_path / "s").exists()
+
+
+def test_tied_components_are_refused(tmp_path):
+    loss = slt.causal_lm(build("gpt2"))
+    data = slt.token_probe("train", np.random.default_rng(0).integers(3, 97, (8, 10)))
+    with pytest.raises(slt.errors.ComponentError, match="tied"):
+        slt.sample(loss, data, components=["embed", "unembed"], **FAST)
+
+
+def test_names_of_files_are_safe_and_distinct():
+    odd = [
+        Entry("", "main/1", "param:a*"),
+        Entry("", "main/1", "param:a?"),
+        Entry("", "x", "l0+l1"),
+    ]
+    paths = {e.path for e in odd}
+    assert len(paths) == 3 and all("/" not in p and "*" not in p for p in paths)
+    assert Entry("", "step10", "l0.h1").path == "step10__l0.h1.zarr"
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "gpt_neo", "bloom"])
+def test_a_kept_prefix_changes_nothing(kind, monkeypatch):
+    """Restricted sampling with and without what lies before the component, from layer 1 and after
+    all layers: the same losses to rounding, in both forms of the gradient."""
+    loss = slt.causal_lm(build(kind))
+    rng = np.random.default_rng(0)
+    data = slt.token_probe("train", [rng.integers(3, 97, n) for n in (12, 7, 12, 9, 12, 5)])
+    settings = {**FAST, "draws": 2, "probes": [data], "batch_size": 4}
+    known = Shared(loss, data, [data], torch.device("cpu")).parts
+    for name, chunk in (("l1.h1", 1), *([("l1.mlp", 2), ("unembed", 2)] * (kind == "llama"))):
+        kept = slt.sample(loss, data, components=name, chain_chunk=chunk, **settings)
+        assert type(kept._job.loss).__name__ == "SuffixLoss"
+        assert kept._job.loss.depth == known[name].first_layer
+        with monkeypatch.context() as small:
+            small.setattr(shared_module, "PREFIX_BYTES", 0)
+            whole = slt.sample(loss, data, components=name, chain_chunk=chunk, **settings)
+        assert type(whole._job.loss).__name__ == "CausalLMLoss"
+        for path in ("probe/train", "sampling"):
+            a, b = kept.tree[path].loss.values, whole.tree[path].loss.values
+            np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
+
+
+def test_earlier_components_keep_no_prefix(text):
+    _, loss, data = text
+    for name in ("embed", "l0.h0+l1.h0", "final_norm"):
+        run = slt.sample(loss, data, components=name, **{**FAST, "draws": 1})
+        assert type(run._job.loss).__name__ == "CausalLMLoss"
