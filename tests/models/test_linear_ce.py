@@ -61,7 +61,7 @@ def test_a_weight_that_stands_still_gets_no_gradient(case):
     still = [None if t is None else t.detach() for t in (weight, bias)]
     losses = LinearCrossEntropy.apply(hidden, *still, targets, counted)
     whole = LinearCrossEntropy.apply(hidden, weight, bias, targets, counted)
+    assert [t is None for t in losses.grad_fn.saved_tensors[-2:]] == [True, True]
     (alone,) = torch.autograd.grad(losses[counted].mean(), [hidden])
     (among,) = torch.autograd.grad(whole[counted].mean(), [hidden])
     assert torch.equal(alone, among)
-    assert [t is None for t in losses.grad_fn.saved_tensors[-2:]] == [True, True]
