@@ -368,4 +368,4 @@ def _still(xy: np.ndarray, values: np.ndarray, label: str) -> str:
 
 def _tint(share: float) -> str:
     a, b = np.array([150, 190, 200]), np.array([10, 90, 110])
-    return "#" + "".join(f"{int(round(v)):02x}" for v in a + share * (b - a))
+    return "#" + "".join(f"{round(v):02x}" for v in a + share * (b - a))

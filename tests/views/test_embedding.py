@@ -60,7 +60,7 @@ def test_labels_of_a_probe_colour_first():
     assert [c["name"] for c in view.meta["coordinates"]][:2] == ["label", "n"]
     sequences = slt.embed(slt.kernel_map(data, modes=4))
     view = slt.EmbeddingMap(sequences)
-    assert [c["name"] for c in view.meta["coordinates"]][0] == "label"
+    assert next(c["name"] for c in view.meta["coordinates"]) == "label"
     assert unpack(view.payload, view.meta)["examples"] == ["train/0", "train/1", "train/2"]
 
 
