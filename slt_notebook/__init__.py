@@ -65,6 +65,7 @@ _PUBLIC = {
     "TokenStrip": "views.tokens",
     "InfluenceExplorer": "views.influence",
     "EmbeddingMap": "views.embedding",
+    "KernelMatrix": "views.matrix",
     "TraceView": "views.traces",
     "RunMonitor": "views.monitor",
     "Focus": "views.linking",

@@ -47,7 +47,7 @@ def gradient_cosine(problem: Retraining, params: Params) -> np.ndarray:
 
 
 def gauss_newton(problem: Retraining, params: Params) -> Tensor:
-    """`G = 1/n sum_i J_i' (diag p_i - p_i p_i') J_i`, `[weight, weight]`, of the mean cross-entropy."""
+    """`G = 1/n sum_i J_i' (diag p_i - p_i p_i') J_i` of the mean loss, `[weight, weight]`."""
     one = lambda p, x: problem.output(p, x[None])[0]
     batch = problem.train.tensors("cpu")
     found = torch.func.vmap(torch.func.jacrev(one), (None, 0))(dict(params), batch["inputs"])
@@ -139,7 +139,7 @@ def ekfac(problem: Retraining, params: Params, damping: float | None = None) -> 
     return -found["all_modules"].numpy()
 
 
-def trak(problem: Retraining, models: Sequence[Params], dimension: int = 1024) -> np.ndarray:
+def trak(problem: Retraining, models: Sequence[Params], dimension: int = 128) -> np.ndarray:
     """TRAK by traker, averaged over independently trained `models` (Park et al. 2023,
     arXiv:2303.14186).
 
@@ -159,7 +159,7 @@ def trak(problem: Retraining, models: Sequence[Params], dimension: int = 1024) -
     with tempfile.TemporaryDirectory() as folder, _quiet():
         projector = BasicProjector(
             grad_dim=count, proj_dim=dimension, seed=0, proj_type=ProjectionType.rademacher,
-            device="cpu", block_size=dimension, dtype=torch.float32,
+            device="cpu", block_size=dimension // 2, dtype=torch.float32,
         )  # fmt: skip
         module = as_module(models[0])
         work = TRAKer(
