@@ -221,6 +221,12 @@ def _virial(steps: Steps) -> Check:
     return Check("virial", value, error, verdict, meaning, do if verdict != "ok" else "")
 
 
+def rho_loc(run: Any, burnin: int | None = None) -> Check:
+    """The check `rho_loc` alone: see `health`."""
+    steps = steps_after_burnin(run, burnin)
+    return _share(steps, gains(steps))
+
+
 def _share(steps: Steps, values: np.ndarray) -> Check:
     meaning = "rise of the loss over its rise under pure localization noise (1: noise rules)"
     after = _rows(steps, names.CONTROL_LOSS, names.CONTROL)

@@ -212,7 +212,8 @@ def sample(
         checkpoints: several points of a training, see `slt.sweep`.
         kernel: for instance `slt.SGLD(step_size=1e-3, metric=slt.RMSProp())`.
         nbeta: inverse temperature times data size, one or one per chain; n / log n by default,
-            n the number of examples.
+            n the number of examples.  At 0 (of all chains) draws of SGLD are independent, from its
+            exact law: the control that every estimate is held against.
         gamma: strength of the localization, one or one per chain.
         chains: how many, or their indices.
         draws, burnin, thin: draw d is the position after `burnin + (d + 1) * thin` steps.

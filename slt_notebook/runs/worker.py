@@ -20,6 +20,7 @@ from slt_notebook.core.potential import Potential
 from slt_notebook.core.types import Batch, column
 from slt_notebook.runs.baseline import Baseline
 from slt_notebook.runs.control import Board, plain
+from slt_notebook.runs.free import deviation, free_steps
 from slt_notebook.runs.store import CHUNK_BYTES, RunStore
 from slt_notebook.runs.task import CONTROLS, Task
 
@@ -102,10 +103,17 @@ def _walk(job, rows, chains, potential, kernel, state, status, since, first):
         draw, within = divmod(step - task.burnin, task.thin)
         return draw >= 0 and within == task.thin - 1 and draw % stride == 0
 
-    steps = walk(
-        kernel, potential, state, seed=task.seed, chains=chains, batches=batches, status=status,
-        first=first, last=task.steps, burnin=task.burnin, accept_at=accept_at,
-    )  # fmt: skip
+    law = deviation(kernel, potential, state)
+    if law is not None:
+        steps = free_steps(
+            potential, state, law, seed=task.seed, chains=chains, batches=batches, status=status,
+            first=first, last=task.steps,
+        )  # fmt: skip
+    else:
+        steps = walk(
+            kernel, potential, state, seed=task.seed, chains=chains, batches=batches,
+            status=status, first=first, last=task.steps, burnin=task.burnin, accept_at=accept_at,
+        )  # fmt: skip
     if not board.wait_here():
         return state, status
     for step in steps:

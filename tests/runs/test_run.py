@@ -384,3 +384,21 @@ def test_a_store_is_made_whole_or_not_at_all(text, tmp_path, monkeypatch):
     assert list(path.iterdir()) == []
     same(run_text(text).tree, run_text(text, store=path).tree)
     assert not list(tmp_path.glob(".*.new"))
+
+
+def test_without_a_loss_draws_come_from_the_exact_law():
+    """nbeta = 0: independent draws of SGLD's stationary variance, in the store as any run."""
+    loss, data, x, _ = regression()
+    settings = {**FAST, "nbeta": 0.0, "gamma": 50.0, "kernel": slt.SGLD(2e-2), "probes": [data]}
+    run = slt.sample(loss, data, chains=4, draws=600, batch_size=8, **settings)
+    variance = 2e-2 / (1 - (1 - 2e-2 * 50 / 2) ** 2)
+    distance = run.tree["sampling"].distance.values
+    assert np.mean(distance**2) == pytest.approx(5 * variance, rel=4 * np.sqrt(2 / (5 * 2400)))
+    rise = run.tree["probe/train"].loss - run.tree["probe/train"].init_loss
+    expected = (x**2).sum(1) / 2 * variance
+    error = rise.std(("chain", "draw")) / np.sqrt(2400)
+    assert float(abs((rise.mean(("chain", "draw")) - expected) / error).max()) < 4.5
+    first, second = distance[:, :-1].ravel(), distance[:, 1:].ravel()
+    assert abs(np.corrcoef(first, second)[0, 1]) < 4 / np.sqrt(len(first))
+    again = slt.sample(loss, data, chains=[2, 3], draws=600, batch_size=8, **settings)
+    np.testing.assert_array_equal(again.tree["sampling"].distance, distance[2:])

@@ -1,0 +1,97 @@
+"""Which head does what in `tiny-lm`?  The sweeps behind tutorials 04 and 05.
+
+    OMP_NUM_THREADS=1 nice python -m slt_notebook.toys.heads sample --folder RUNS
+    python -m slt_notebook.toys.heads reduce --folder RUNS --out tutorials
+
+`sample` goes on where it was stopped (about half an hour of one core in all).  `reduce` keeps the
+moments that the estimates need, a few megabytes.  One setting for everything: only values of one
+setting may be compared.
+"""
+
+import argparse
+from pathlib import Path
+
+import slt_notebook as slt
+
+LAST = "step24000"
+CHECKPOINTS = (
+    "step0", "step148", "step633", "step1570", "step3897", "step6723", "step9670", LAST
+)  # fmt: skip
+SETTING = {
+    "kernel": slt.SGLD(step_size=5e-5), "nbeta": 2000.0, "gamma": 1500.0, "batch_size": 8,
+    "progress": False,
+}  # fmt: skip
+CODE = ("code", "pydoc", "sqldoc")
+PROSE = ("novels", "scripture", "speeches")
+
+
+def texts(count: int = 2):
+    """The shown texts (two windows of each domain) and the other texts, which are sampled on."""
+    _, tokenizer = slt.load("tiny-lm")
+    found = slt.probe_texts("tiny-lm")
+    shown = slt.text_probe(
+        "shown", {k: v[:count] for k, v in found.items()}, tokenizer, length=128, limit=2
+    )
+    train = slt.text_probe("train", {k: v[count:] for k, v in found.items()}, tokenizer, length=128)
+    parts = {
+        name: slt.text_probe("train", {k: found[k][count:] for k in domains}, tokenizer, length=128)
+        for name, domains in (("code", CODE), ("prose", PROSE))
+    }
+    return shown, train, parts
+
+
+def loss_at(step: str):
+    return slt.load("tiny-lm", revision=step)[0]
+
+
+def response(folder: Path, seed: int, draws: int, chains: int = 4, full: bool = True) -> None:
+    """Losses of the shown texts over draws, a run per head, at the last checkpoint."""
+    shown, train, _ = texts()
+    slt.sweep(
+        loss_at, train, checkpoints=[LAST], components=[*(["full"] if full else []), "l*.h*"],
+        probes=[shown], chains=chains, draws=draws, thin=2, burnin=40, seed=seed,
+        store=folder / f"response-{seed}", **SETTING,
+    )  # fmt: skip
+    print("response", seed, flush=True)
+
+
+def training(folder: Path) -> None:
+    """Refined LLCs over training."""
+    _, train, _ = texts()
+    slt.sweep(
+        loss_at, train, checkpoints=CHECKPOINTS, components=["full", "l*.h*"], chains=2,
+        draws=50, burnin=40, store=folder / "training", **SETTING,
+    )  # fmt: skip
+    print("training", flush=True)
+
+
+def datasets(folder: Path) -> None:
+    """The same on code and on prose alone, at two checkpoints."""
+    _, _, parts = texts()
+    slt.sweep(
+        loss_at, parts, checkpoints=["step3897", LAST], components=["l*.h*"], chains=2,
+        draws=50, burnin=40, store=folder / "datasets", **SETTING,
+    )  # fmt: skip
+    print("datasets", flush=True)
+
+
+def sample(folder: Path) -> None:
+    response(folder, seed=0, draws=75)
+    training(folder)
+    response(folder, seed=1, draws=30, full=False)
+    response(folder, seed=2, draws=30, full=False)
+    datasets(folder)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("verb", choices=["sample", "reduce"])
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("tutorials"))
+    asked = parser.parse_args()
+    if asked.verb == "sample":
+        sample(asked.folder)
+
+
+if __name__ == "__main__":
+    main()
