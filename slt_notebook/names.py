@@ -68,6 +68,7 @@ A_COMPONENT = "component"
 A_SIGN = "sign"
 A_FORMULA = "formula"
 A_SOURCE = "source"
+A_TAGS = "tags"
 
 # Status of a chain: the code is the cause --------------------------------------------------------
 STATUS_OK = 0

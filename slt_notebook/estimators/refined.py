@@ -99,8 +99,8 @@ def _by_token(m: xr.Dataset) -> xr.Dataset:
         },
         attrs={**m.attrs, **about, "centred": "no", names.A_SOURCE: "arXiv:2410.02984"},
     )
-    keep = (names.TOKEN_TEXT, names.TOKEN_ID, names.FIRST_TEXT, names.LABEL, names.TRAINING_STEP)
-    return out.assign_coords({k: m[k] for k in keep if k in m})
+    keep = (names.TOKEN_TEXT, names.TOKEN_ID, names.FIRST_TEXT, names.FIRST_ID, names.LABEL)
+    return out.assign_coords({k: m[k] for k in (*keep, names.TRAINING_STEP) if k in m})
 
 
 def stages(curve: xr.Dataset, component: str = "full", smooth: int = 1) -> xr.Dataset:

@@ -211,8 +211,8 @@ def _transformed(chi: xr.Dataset, function, what: str) -> xr.Dataset:
 
 
 def _labels(m: xr.Dataset) -> dict[str, Any]:
-    keep = (names.TOKEN_TEXT, names.TOKEN_ID, names.FIRST_TEXT, names.LABEL, names.TRAINING_STEP)
-    return {k: m[k] for k in keep if k in m}
+    keep = (names.TOKEN_TEXT, names.TOKEN_ID, names.FIRST_TEXT, names.FIRST_ID, names.LABEL)
+    return {k: m[k] for k in (*keep, names.TRAINING_STEP) if k in m}
 
 
 def _ordered(out: xr.Dataset) -> xr.Dataset:
