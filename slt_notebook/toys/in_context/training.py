@@ -42,6 +42,12 @@ class Recipe:
     root: int = 512  # sequences of the root task, for the trajectories
     shown: int = 2048  # sequences of each distribution, for the losses
 
+    @property
+    def sizes(self) -> tuple:
+        """Everything that the architecture follows from."""
+        s = self.setting
+        return (s.dim, s.length, s.noise, self.width, self.layers, self.heads)
+
 
 PAPER = Recipe(data.PAPER, 512, 2, 4, 150_000, 1024, 3e-3, 1000, 100, 1000)
 """The paper's sizes; its warm-up is not stated and is ours."""
@@ -99,7 +105,7 @@ def train(
     rows: dict[str, list] = {}
     begun = time.process_time()
     name = "inf" if tasks is None else tasks
-    for step in tqdm(range(recipe.steps + 1), desc=f"M={name}", disable=not progress):
+    for step in tqdm(range(recipe.steps + 1), desc=f"M={name}", disable=None if progress else True):
         if step in wanted:
             for key, value in _measure(model, fixed).items():
                 rows.setdefault(key, []).append(value)
@@ -117,6 +123,7 @@ def train(
     return found.assign_attrs(
         tasks=str(name), seed=seed, parameters=sum(p.numel() for p in model.parameters()),
         cpu_seconds=round(time.process_time() - begun, 1), recipe=repr(recipe),
+        sizes=repr(recipe.sizes),
     )  # fmt: skip
 
 
