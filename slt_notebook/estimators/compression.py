@@ -5,13 +5,15 @@ The numbers come from `slt.critical_compression`; this file reads them, without 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 from scipy import stats
 
+from slt_notebook import names
 from slt_notebook.errors import InputError, say
 
 LEVEL, TOLERANCE, BOUND = "level", "tolerance", "bound"
@@ -65,6 +67,64 @@ def crossings(
         found = np.array([flip(v) for v in found])
         ends = [[flip(v) for v in pair] for pair in ends]
     return found, np.sort(np.array(ends), axis=1)
+
+
+def compression_series(
+    steps: Sequence[float],
+    sweeps: Sequence[Mapping[str, xr.Dataset]],
+    llcs: Sequence[xr.Dataset],
+    controls: Mapping[str, Sequence[float]] | None = None,
+) -> xr.Dataset:
+    """What was measured at several checkpoints as one Dataset, for `slt.CompressionView`.
+
+    Args:
+        steps: Of the checkpoints.
+        sweeps: For each checkpoint, label -> what `slt.critical_compression` returned; the same
+            labels, levels and tolerances every time.
+        llcs: For each checkpoint what `slt.llc` returned.
+        controls: Name -> one number a checkpoint (trace of the Hessian, ...).
+
+    Returns:
+        Dataset `gap`, `gap_stderr (step, scheme, level)`, `knob (scheme, level)` (NaN where a
+        scheme has fewer levels), `critical (step, scheme, tolerance)`, `interval`, `loss (step)`,
+        `llc (step)`, `llc_mcse (step)` and the controls; `log`, `grid` and `unit (scheme)` say how
+        to read the knob.
+
+    Raises:
+        InputError: Different lengths, labels or levels.
+    """
+    sizes = {"steps": len(steps), "sweeps": len(sweeps), "llcs": len(llcs)}
+    sizes |= {name: len(values) for name, values in (controls or {}).items()}
+    if len(set(sizes.values())) != 1 or not len(steps):
+        raise InputError(say(f"lengths {sizes}", "one entry a checkpoint", "align them"))
+    labels = list(sweeps[0])
+    for one in sweeps:
+        levels = all(k in one and one[k][LEVEL].equals(sweeps[0][k][LEVEL]) for k in labels)
+        if list(one) != labels or not levels:
+            raise InputError(say(f"sweeps {list(one)}", f"{labels}, equal levels", "sweep alike"))
+    widest = max(sweeps[0][k].sizes[LEVEL] for k in labels)
+
+    def padded(found: xr.Dataset) -> xr.Dataset:
+        part = found[["gap", "gap_stderr", "critical", "interval"]].drop_vars(LEVEL)
+        return part.pad({LEVEL: (0, widest - part.sizes[LEVEL])}, constant_values=np.nan)
+
+    rows = [xr.concat([padded(one[k]) for k in labels], "scheme") for one in sweeps]
+    out = xr.concat(rows, names.STEP).assign_coords({names.STEP: list(steps), "scheme": labels})
+    first = [sweeps[0][k] for k in labels]
+    knob = np.full((len(labels), widest), np.nan)
+    for k, found in enumerate(first):
+        knob[k, : found.sizes[LEVEL]] = found[LEVEL].values
+    loss = [float(one[labels[0]][names.INIT_LOSS]) for one in sweeps]
+    out = out.assign(
+        knob=(("scheme", LEVEL), knob),
+        log=("scheme", [int(f.attrs["log"]) for f in first]),
+        grid=("scheme", [int("bits" in f) for f in first]),
+        unit=("scheme", [str(f.attrs["unit"]) for f in first]),
+        loss=(names.STEP, loss),
+        llc=(names.STEP, [float(found["mean"]) for found in llcs]),
+        llc_mcse=(names.STEP, [float(found["mcse"]) for found in llcs]),
+    )
+    return out.assign({k: (names.STEP, np.asarray(v, float)) for k, v in (controls or {}).items()})
 
 
 def compression_fit(

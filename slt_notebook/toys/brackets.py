@@ -1,26 +1,31 @@
 """Two solutions with one loss: is a string of brackets nested, or are there just as many of each?
 
-    python -m slt_notebook.toys.brackets --out FILE.npz --seeds 0 1 2
+    python -m slt_notebook.toys.brackets train --out FILE.npz --seeds 0 1 2
+    python -m slt_notebook.toys.brackets measure --networks FILE.npz --out FILE.nc
 
 On the training set both rules give the same answers: its positives are nested, its negatives have
 unequal counts.  Strings with equal counts that are not nested are left out; there `nested` says no
 and `count` says yes.  A network of each rule is made by training it first with those strings,
-labelled by its rule, and then without them until its loss is that of the other: two networks of one
-architecture, one training set and one training loss that generalise differently.
-References: the toy follows the parentheses of "Patterning" (arXiv:2601.13548); the steering is ours.
+labelled by its rule, and then without them until its loss is that of the other: two networks of
+one architecture, one training set and one training loss that generalise differently.
+References: the toy follows the parentheses of arXiv:2601.13548; the steering is ours.
 """
 
 import argparse
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
+import xarray as xr
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from slt_notebook.core.kernels import SGLD
 from slt_notebook.errors import InputError, say
+from slt_notebook.estimators.llc import llc
 from slt_notebook.models.losses import SupervisedLoss, supervised
 from slt_notebook.models.probes import Probe, array_probe
+from slt_notebook.runs.run import sample
 from slt_notebook.toys.in_context.model import Block
 
 LENGTH = 16
@@ -69,20 +74,20 @@ def _kept(count: int, make, good) -> np.ndarray:
 
 
 def batch(count: int, rng: np.random.Generator, rule: str | None = None) -> tuple[Tensor, Tensor]:
-    """Strings and labels: half nested, half unequal; with a rule, a third are crossed ones."""
+    """Strings and labels (1 or -1): half nested, half unequal; with a rule a third are crossed."""
     parts = 3 if rule else 2
     share = count // parts
     strings = [nested(share, rng), unequal(count - share * (parts - 1), rng)]
-    labels = [np.ones(len(strings[0])), np.zeros(len(strings[1]))]
+    labels = [np.ones(len(strings[0])), -np.ones(len(strings[1]))]
     if rule:
         strings.append(crossed(share, rng))
-        labels.append(np.full(share, float(rule == "count")))
+        labels.append(np.full(share, 1.0 if rule == "count" else -1.0))
     x = torch.from_numpy(np.concatenate(strings).astype(np.int64))
     return x, torch.from_numpy(np.concatenate(labels)).float()
 
 
 class Network(nn.Module):
-    """A causal transformer that reads a string and a last token, and says yes there: a logit."""
+    """A causal transformer that reads a string and a last token, and answers there: 1 or -1."""
 
     def __init__(self, width: int = 32, layers: int = 2, heads: int = 4, length: int = LENGTH):
         super().__init__()
@@ -102,8 +107,12 @@ class Network(nn.Module):
         return self.say(self.norm(h[:, -1]))[:, 0]
 
 
-def cross_entropy(logit: Tensor, label: Tensor) -> Tensor:
-    return F.binary_cross_entropy_with_logits(logit, label, reduction="none")
+def squared_error(answer: Tensor, label: Tensor) -> Tensor:
+    """Half the squared error.
+
+    Not a cross-entropy, whose minimum lies at infinite weights: a coefficient is about a minimum.
+    """
+    return (answer - label).square() / 2
 
 
 def train(
@@ -111,7 +120,7 @@ def train(
     seed: int = 0,
     steered: int = 1500,
     limit: int = 4000,
-    goal: float = 2e-3,
+    goal: float = 1e-3,
     rate: float = 2e-3,
 ) -> Network:
     """A network of one rule, with the training loss `goal`; see the module.
@@ -137,15 +146,15 @@ def train(
     for step in range(steered + limit):
         if step == steered:
             for group in optimizer.param_groups:
-                group["lr"] = rate / 10
+                group["lr"] = rate / 8
         x, y = batch(128, rng, rule if step < steered else None)
         optimizer.zero_grad()
-        cross_entropy(net(x), y).mean().backward()
+        squared_error(net(x), y).mean().backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
         if step >= steered and step % 25 == 0:
             with torch.no_grad():
-                if float(cross_entropy(net(fixed[0]), fixed[1]).mean()) < goal:
+                if float(squared_error(net(fixed[0]), fixed[1]).mean()) < goal:
                     break
     return net.eval()
 
@@ -157,14 +166,14 @@ def accuracy(net: nn.Module, count: int = 4000, seed: int = 1) -> dict[str, floa
     x, y = batch(count, rng)
     other = torch.from_numpy(crossed(count, rng).astype(np.int64))
     return {
-        "training": float(((net(x) > 0) == (y > 0.5)).double().mean()),
+        "training": float(((net(x) > 0) == (y > 0)).double().mean()),
         "crossed": float((net(other) < 0).double().mean()),  # the nested rule says no
     }
 
 
 def loss(net: nn.Module) -> SupervisedLoss:
-    """Its cross-entropy, for `slt.sample`."""
-    return supervised(net, cross_entropy)
+    """Half its squared error, for `slt.sample`."""
+    return supervised(net, squared_error)
 
 
 def probe(count: int = 4096, seed: int = 2) -> Probe:
@@ -180,21 +189,61 @@ def restore(vector: np.ndarray) -> Network:
     return net.eval()
 
 
+TEMPERATURES = ((10.0, 3e-5), (100.0, 2e-5), (300.0, 5e-6))
+"""(nbeta, step size): the step keeps the virial ratio near 1 at gamma 1e4."""
+GAMMA = 1e4
+
+
+def measure(networks: dict[str, np.ndarray], chains: int = 3, draws: int = 150) -> xr.Dataset:
+    """LLC of every network on the training distribution at each temperature, at one gamma.
+
+    Returns:
+        Dataset `llc`, `mcse`, `virial (rule, seed, nbeta)`, `loss (rule, seed)`, and the shares of
+        right answers `training` and `crossed (rule, seed)`.
+    """
+    seeds = sorted({int(name.split("_")[1]) for name in networks})
+    data, rows = probe(), []
+    x, y = (torch.from_numpy(v) for v in data.fields.values())
+    for rule in RULES:
+        for seed in seeds:
+            net = restore(networks[f"{rule}_{seed}"])
+            values: dict = {k: [] for k in ("llc", "mcse", "virial")}
+            for nbeta, step in TEMPERATURES:
+                run = sample(
+                    loss(net), data, kernel=SGLD(step), nbeta=nbeta, gamma=GAMMA, chains=chains,
+                    draws=draws, burnin=100, batch_size=128, progress=False,
+                )  # fmt: skip
+                found = llc(run)
+                for key, name in (("llc", "mean"), ("mcse", "mcse"), ("virial", "virial")):
+                    values[key].append(float(found[name]))
+            one = xr.Dataset({k: ("nbeta", v) for k, v in values.items()})
+            with torch.no_grad():
+                one["loss"] = float(squared_error(net(x), y).mean())
+            rows.append(one.assign(accuracy(net)))
+            print(rule, seed, {k: np.round(v, 3) for k, v in values.items()}, flush=True)
+    found = xr.concat(rows, "network").assign_coords(nbeta=[t[0] for t in TEMPERATURES])
+    index = pd.MultiIndex.from_product([RULES, seeds], names=["rule", "seed"])
+    found = found.assign_coords(xr.Coordinates.from_pandas_multiindex(index, "network"))
+    return found.unstack("network").assign_attrs(gamma=GAMMA, chains=chains, draws=draws)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["train", "measure"])
+    parser.add_argument("--networks", type=Path)
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     given = parser.parse_args()
+    if given.what == "measure":
+        measure(dict(np.load(given.networks))).to_netcdf(given.out, engine="scipy")
+        return
     found = {}
     for seed in given.seeds:
         for rule in RULES:
             net = train(rule, seed)
             vector = nn.utils.parameters_to_vector(net.parameters())
             found[f"{rule}_{seed}"] = vector.detach().numpy()
-            x, y = (torch.from_numpy(v) for v in probe().fields.values())
-            with torch.no_grad():
-                value = float(cross_entropy(net(x), y).mean())
-            print(f"{rule} seed {seed}: loss {value:.5f}, right {accuracy(net)}", flush=True)
+            print(f"{rule} seed {seed}: right {accuracy(net)}", flush=True)
     np.savez_compressed(given.out, **found)
 
 

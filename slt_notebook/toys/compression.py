@@ -24,8 +24,10 @@ import torch
 import xarray as xr
 from torch import nn
 from torch.nn import functional as F
+from transformers import GPT2LMHeadModel
 
 from slt_notebook.core.kernels import SGLD
+from slt_notebook.estimators.compression import compression_series
 from slt_notebook.estimators.llc import llc
 from slt_notebook.models.causal_lm import causal_lm
 from slt_notebook.models.curvature import hessian_trace
@@ -38,7 +40,6 @@ from slt_notebook.toys import characters
 
 TOLERANCES = (0.01, 0.03, 0.1, 0.3)
 NBETA, GAMMA = 30.0, 300.0
-WIDEST = 32  # levels of the scheme that has the most
 SHARES = tuple(k / 20 for k in range(20))
 SCHEMES: dict[str, tuple[str, dict]] = {
     "quantize": ("quantize", {"granularity": "global"}),
@@ -61,7 +62,6 @@ class Subject:
     batch: int
     chains: int = 4
     draws: int = 100
-    scale: float = 1.0  # tolerances, in units of the loss
 
 
 def of_characters(folder: Path) -> Subject:
@@ -70,14 +70,14 @@ def of_characters(folder: Path) -> Subject:
 
     def checkpoints():
         for step in sorted(steps):
-            yield step, causal_lm(load(folder, revision=f"step{step}")[0])
+            yield step, causal_lm(GPT2LMHeadModel.from_pretrained(folder / f"step{step}"))
 
     shown = token_probe("held_out", characters.windows(found["held"], 192, 1))
     data = token_probe("train", characters.windows(found["train"], 4096, 2))
     return Subject("characters", checkpoints, shown, data, 1e-3, 32)
 
 
-def of_tiny_lm(every: int = 2) -> Subject:
+def of_tiny_lm(every: int = 3) -> Subject:
     _, tokenizer = load("tiny-lm")
     texts = probe_texts("tiny-lm")
     chosen = [r for r in revisions("tiny-lm") if int(r[4:]) >= 35][::-every][::-1]
@@ -94,7 +94,7 @@ def of_tiny_lm(every: int = 2) -> Subject:
 
 
 def digits_network(seed: int = 0) -> nn.Module:
-    """8 x 8 pixels to 10 classes: two convolutions and a linear layer, 6,570 parameters."""
+    """8 x 8 pixels to 10 classes: two convolutions and a linear layer, 6,090 parameters."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return nn.Sequential(
@@ -150,8 +150,9 @@ def of_regression(path: Path, count: int = 16) -> Subject:
 
 
 def measure(subject: Subject) -> xr.Dataset:
-    """Every number of a subject, dims `step, scheme, level, tolerance`; see the module."""
-    rows, steps = [], []
+    """Every number of a subject, as `slt.CompressionView` takes it; see the module."""
+    steps, sweeps, llcs = [], [], []
+    controls: dict[str, list[float]] = {"hessian_trace": [], "hessian_trace_stderr": []}
     for step, loss in subject.checkpoints():
         begun = time.process_time()
         run = sample(
@@ -165,38 +166,23 @@ def measure(subject: Subject) -> xr.Dataset:
             label: critical_compression(loss, subject.shown, scheme, TOLERANCES, **options)
             for label, (scheme, options) in SCHEMES.items()
         }
-        row = {
-            "llc": float(found["mean"]), "llc_mcse": float(found["mcse"]),
-            "loss": float(per["quantize"].init_loss), "hessian_trace": trace.mean,
-            "hessian_trace_stderr": trace.stderr,
-            "parameters": sum(v.numel() for v in loss.params.values()),
-        }  # fmt: skip
-        rows.append(xr.Dataset(row).merge(_curves(per)))
         steps.append(step)
-        bits = rows[-1].critical.sel(scheme="quantize").values
+        sweeps.append(per)
+        llcs.append(found)
+        controls["hessian_trace"].append(trace.mean)
+        controls["hessian_trace_stderr"].append(trace.stderr)
         print(
-            f"{subject.name} step {step}: loss {row['loss']:.4f} llc {row['llc']:.2f} "
-            f"+- {row['llc_mcse']:.2f} tr H {trace.mean:.3g} levels {np.round(bits, 1)} "
+            f"{subject.name} step {step}: loss {float(per['quantize'].init_loss):.4f} "
+            f"llc {float(found['mean']):.2f} +- {float(found['mcse']):.2f} tr H {trace.mean:.3g} "
+            f"levels {np.round(per['quantize'].critical.values, 1)} "
             f"({time.process_time() - begun:.0f} CPU-s)",
             flush=True,
         )
-    out = xr.concat(rows, "step").assign_coords(step=steps)
-    return out.assign_attrs(
+    return compression_series(steps, sweeps, llcs, controls).assign_attrs(
         subject=subject.name, nbeta=NBETA, gamma=GAMMA, step_size=subject.step_size,
         batch=subject.batch, chains=subject.chains, draws=subject.draws, burnin=20,
+        parameters=sum(v.numel() for v in loss.params.values()),
     )  # fmt: skip
-
-
-def _curves(per: dict[str, xr.Dataset]) -> xr.Dataset:
-    """The sweeps of all schemes; levels are numbered, because each scheme has its own."""
-    parts = []
-    for found in per.values():
-        part = found[["gap", "gap_stderr", "critical", "interval"]].reset_coords(drop=True)
-        knob = xr.DataArray(found.level.values.astype(float), dims="level")
-        part = part.drop_vars("level").assign(knob=knob)
-        missing = WIDEST - part.sizes["level"]
-        parts.append(part.pad(level=(0, missing), constant_values=np.nan))
-    return xr.concat(parts, "scheme").assign_coords(scheme=list(per))
 
 
 def main() -> None:

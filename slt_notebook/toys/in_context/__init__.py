@@ -20,6 +20,8 @@ _PUBLIC = {
     "Transformer": "model",
     "predictions": "model",
     "train": "training",
+    "collect": "collection",
+    "read": "collection",
     "checkpoint_steps": "training",
     "probe": "local",
     "loss": "local",

@@ -1,0 +1,103 @@
+"""What do many runs say together?  Joint PCA of each seed, and every curve, as one Dataset.
+
+    python -m slt_notebook.toys.in_context.collection --runs FOLDER --out transience.nc
+
+`FOLDER` is what `training.py` wrote.  What is shipped beside the tutorial was made by this.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from slt_notebook.errors import InputError, say
+from slt_notebook.estimators.trajectory import trajectory_pca
+
+CURVES = ("ood", "ood_se", "to_dmmse", "to_ridge", "loss")
+
+
+def read(folder: str | Path) -> dict[tuple[int, str], xr.Dataset]:
+    """`(seed, tasks) -> run` of a folder, fewest tasks first.
+
+    Raises:
+        InputError: no runs in it.
+    """
+    found = {}
+    for path in sorted(Path(folder).glob("M*_seed*.zarr")):
+        run = xr.open_zarr(path, consolidated=False)
+        found[int(run.attrs["seed"]), str(run.attrs["tasks"])] = run
+    if not found:
+        raise InputError(say(f"no runs in {folder}", "M*_seed*.zarr", "train some first"))
+    return dict(sorted(found.items(), key=lambda item: (item[0][0], float(item[0][1]))))
+
+
+def collect(folder: str | Path, components: int = 4) -> xr.Dataset:
+    """All runs of a folder for `slt.TransienceView`.
+
+    The PCA is joint over the runs of one seed (they share the root task and its sequences), on the
+    outputs for all of them; components of different seeds are different axes.
+
+    Returns:
+        Dataset over `seed, run, step, position, component`; NaN where a seed has no such run.
+    """
+    runs = read(folder)
+    seeds = sorted({seed for seed, _ in runs})
+    parts = []
+    for seed in seeds:
+        own = {tasks: run for (s, tasks), run in runs.items() if s == seed}
+        goals = {f"dMMSE {m}": run.dmmse for m, run in own.items() if m != "inf"}
+        goals["ridge"] = next(iter(own.values())).ridge
+        pca = trajectory_pca(
+            {m: run.output for m, run in own.items()}, predictors=goals, components=components
+        )
+        goal = {str(k): pca.predictor_score.sel(predictor=k, drop=True) for k in goals}
+        rows = [_row(run, pca.score.sel(run=m, drop=True), goal, m) for m, run in own.items()]
+        one = xr.concat(rows, "run").assign_coords(run=list(own))
+        parts.append(one.assign(explained=pca.explained))
+    out = xr.concat(parts, "seed", join="outer").assign_coords(seed=seeds)
+    order = sorted(out["run"].values, key=lambda m: float(str(m)))
+    first = next(iter(runs.values()))
+    return out.sel(run=order).assign_attrs(
+        recipe=first.attrs["recipe"], parameters=int(first.attrs["parameters"]),
+        sequences=first.sizes["example"],
+    )  # fmt: skip
+
+
+def _row(run: xr.Dataset, score: xr.DataArray, goal: dict, tasks: str) -> xr.Dataset:
+    curves = run[[*CURVES, "dmmse_loss", "ridge_loss"]].load()
+    curves["ood"] = curves.ood.mean("position")
+    return curves.assign(
+        score=score.astype(np.float32),
+        dmmse_ood=run.dmmse_ood.mean(),
+        ridge_ood=run.ridge_ood.mean(),
+        dmmse_score=goal["ridge" if tasks == "inf" else f"dMMSE {tasks}"],
+        ridge_score=goal["ridge"],
+    ).drop_attrs()
+
+
+def small(folder: str | Path, sequences: int = 48) -> xr.Dataset:
+    """Outputs of every run on the first `sequences` sequences (float16) and its last weights."""
+    parts = {}
+    for (seed, tasks), run in read(folder).items():
+        name = f"M{tasks}_seed{seed}"
+        few = run.output.isel(example=slice(0, sequences)).load()
+        parts[f"{name}/output"] = few.astype(np.float16).rename(step="step", example="example")
+        for key in ("dmmse", "ridge"):
+            parts[f"{name}/{key}"] = run[key].isel(example=slice(0, sequences)).load()
+        parts[f"{name}/weights"] = run.weights.isel(step=-1, drop=True).load()
+    return xr.Dataset(parts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", required=True, type=Path)
+    parser.add_argument("--out", required=True, type=Path)
+    given = parser.parse_args()
+    found = collect(given.runs)
+    found.to_netcdf(given.out, engine="scipy")
+    print(found)
+
+
+if __name__ == "__main__":
+    main()
