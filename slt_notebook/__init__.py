@@ -84,6 +84,8 @@ _PUBLIC = {
     "InfluenceExplorer": "views.influence",
     "EmbeddingMap": "views.embedding",
     "KernelMatrix": "views.matrix",
+    "ComponentGrid": "views.components",
+    "component_strip": "views.components",
     "TraceView": "views.traces",
     "RunMonitor": "views.monitor",
     "CompressionView": "views.compression",

@@ -44,15 +44,25 @@ def loss_at(step: str):
     return slt.load("tiny-lm", revision=step)[0]
 
 
-def response(folder: Path, seed: int, draws: int, chains: int = 4, full: bool = True) -> None:
+def response(folder: Path, seed: int, draws: int, full: bool = True) -> None:
     """Losses of the shown texts over draws, a run per head, at the last checkpoint."""
     shown, train, _ = texts()
     slt.sweep(
         loss_at, train, checkpoints=[LAST], components=[*(["full"] if full else []), "l*.h*"],
-        probes=[shown], chains=chains, draws=draws, thin=2, burnin=40, seed=seed,
+        probes=[shown], chains=4, draws=draws, thin=2, burnin=40, seed=seed,
         store=folder / f"response-{seed}", **SETTING,
     )  # fmt: skip
     print("response", seed, flush=True)
+
+
+def control(folder: Path) -> None:
+    """The same without a loss: independent draws from the exact law at nbeta = 0."""
+    shown, train, _ = texts()
+    slt.sweep(
+        loss_at, train, checkpoints=[LAST], components=["full", "l*.h*"], probes=[shown],
+        chains=4, draws=40, store=folder / "control", **{**SETTING, "nbeta": 0.0},
+    )  # fmt: skip
+    print("control", flush=True)
 
 
 def training(folder: Path) -> None:
@@ -66,20 +76,21 @@ def training(folder: Path) -> None:
 
 
 def datasets(folder: Path) -> None:
-    """The same on code and on prose alone, at two checkpoints."""
+    """The same on code and on prose alone, at the last checkpoint."""
     _, _, parts = texts()
     slt.sweep(
-        loss_at, parts, checkpoints=["step3897", LAST], components=["l*.h*"], chains=2,
-        draws=50, burnin=40, store=folder / "datasets", **SETTING,
+        loss_at, parts, checkpoints=[LAST], components=["l*.h*"], chains=2, draws=50, burnin=40,
+        store=folder / "datasets", **SETTING,
     )  # fmt: skip
     print("datasets", flush=True)
 
 
 def sample(folder: Path) -> None:
     response(folder, seed=0, draws=75)
-    training(folder)
+    control(folder)
     response(folder, seed=1, draws=30, full=False)
     response(folder, seed=2, draws=30, full=False)
+    training(folder)
     datasets(folder)
 
 

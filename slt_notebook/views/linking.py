@@ -18,7 +18,8 @@ def place(example: Any, token: int) -> dict:
 
 
 class Focus(Model):
-    """What linked views look at: `focus` (clicked), `pins` (kept) and `range` (a span of tokens).
+    """What linked views look at: `focus` (clicked), `pins` (kept), `range` (a span of tokens),
+    and `component` (a part of the model, by its name).
 
     Where the pointer hovers is shared between the views in the browser alone: it is neither saved
     nor sent to Python.
@@ -27,12 +28,14 @@ class Focus(Model):
         focus: `{"example": id, "token": int}` or None.
         pins: a list of such.
         range: `{"example": id, "tokens": [first, past the last]}` or None.
+        component: such as "l0.h3", or None.
     """
 
     _bundle = "focus"
     focus: Any = traitlets.Dict(allow_none=True, default_value=None).tag(sync=True)
     pins = traitlets.List(traitlets.Dict()).tag(sync=True)
     range = traitlets.Dict(allow_none=True, default_value=None).tag(sync=True)
+    component = traitlets.Unicode(allow_none=True, default_value=None).tag(sync=True)
 
     def on(self, example: Any, token: int) -> "Focus":
         """Look at one token."""
@@ -41,7 +44,7 @@ class Focus(Model):
 
     def clear(self) -> "Focus":
         """Look at nothing, keep nothing."""
-        self.focus, self.pins, self.range = None, [], None
+        self.focus, self.pins, self.range, self.component = None, [], None, None
         return self
 
     def __repr__(self) -> str:

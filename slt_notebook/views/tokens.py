@@ -186,6 +186,7 @@ def _metric(corpus: Corpus, values: xr.DataArray, error: Any, scale: str, name: 
         error = corpus.flat(error)
     return {
         "label": str(attrs.get("long_name", name)).replace("_", " "),
+        "component": str(attrs.get("component", "")),
         "unit": str(attrs.get("units", "")),
         "negative": str(attrs.get("negative", "negative")),
         "positive": str(attrs.get("positive", "positive")),

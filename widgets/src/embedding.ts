@@ -496,6 +496,14 @@ async function draw(props: RenderProps): Promise<void> {
       if (by !== focus) hover(find(focus?.hover ?? null), false);
       return;
     }
+    if (part === "component") {
+      const i = coordinates.findIndex((c) => c.name === focus?.component);
+      if (i >= 0 && i !== at()) {
+        model.set("color", i);
+        model.save_changes();
+      }
+      return;
+    }
     overlay();
     if (part === "focus") {
       drawSide();

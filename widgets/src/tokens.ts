@@ -22,6 +22,7 @@ interface Metric {
   error: boolean;
   z: number;
   note: string;
+  component?: string; // whose numbers these are, where they are a component's
 }
 
 const QUANTILE = 0.995;
@@ -45,8 +46,11 @@ async function draw(props: RenderProps): Promise<void> {
   });
   const at = () => Math.min(Math.max(0, model.get("metric") ?? 0), sources.length - 1);
   const choose = (i: number) => {
-    model.set("metric", (i + sources.length) % sources.length);
+    const next = (i + sources.length) % sources.length;
+    model.set("metric", next);
     model.save_changes();
+    const { component } = meta.metrics[next];
+    if (component) viewer.focus()?.setComponent(component);
   };
   const picker = h("select", { "aria-label": "Metric", onchange: () => choose(picker.selectedIndex) });
   for (const { label } of sources) picker.append(h("option", {}, label));
@@ -56,7 +60,11 @@ async function draw(props: RenderProps): Promise<void> {
     enter: "keep the tooltip at this token, again: let go",
     lockTip: true,
     tools: sources.length > 1 ? [picker] : [],
-    changed() {},
+    changed(part) {
+      if (part !== "component") return;
+      const i = meta.metrics.findIndex((m) => !!m.component && m.component === viewer.focus().component);
+      if (i >= 0 && i !== at()) choose(i);
+    },
     metric: (step) => choose(at() + step),
     more: (k) =>
       sources.length < 2

@@ -2,6 +2,7 @@
 // slt_notebook/views/linking.py.  Keys are ids: (example id, token index), never row numbers.
 //   hover   follows the pointer; it lives in the page alone and is never saved nor sent
 //   focus   what was clicked;  pins   what was kept;  range   a span of one example
+//   component   the part of the model that is looked at, by its name ("l0.h3")
 // Linking happens here, so that it works in an exported page without a kernel.
 import type { Model, RenderProps } from "./afm";
 
@@ -15,8 +16,8 @@ export interface Span {
   tokens: [number, number];
 }
 
-export type Part = "hover" | "focus" | "pins" | "range";
-const SAVED: Part[] = ["focus", "pins", "range"];
+export type Part = "hover" | "focus" | "pins" | "range" | "component";
+const SAVED: Part[] = ["focus", "pins", "range", "component"];
 const HOVER = "slt:hover";
 
 export const same = (a: Place | null, b: Place | null): boolean =>
@@ -26,7 +27,7 @@ export class FocusLink {
   hover: Place | null = null;
   #model: Model | null = null;
   #ref: unknown = null;
-  #local: Record<string, any> = { focus: null, pins: [], range: null };
+  #local: Record<string, any> = { focus: null, pins: [], range: null, component: null };
   #handlers: [string, () => void][] = [];
 
   readonly #tell: (part: Part, by: unknown) => void;
@@ -88,6 +89,10 @@ export class FocusLink {
     return this.#read("range") ?? null;
   }
 
+  get component(): string | null {
+    return this.#read("component") ?? null;
+  }
+
   setHover(place: Place | null): void {
     if (same(place, this.hover)) return;
     document.dispatchEvent(new CustomEvent(HOVER, { detail: { ref: this.#ref, place, by: this } }));
@@ -104,6 +109,10 @@ export class FocusLink {
   }
   setRange(range: Span | null): void {
     if (JSON.stringify(range) !== JSON.stringify(this.range)) this.#write("range", range);
+  }
+
+  setComponent(name: string | null): void {
+    if (name !== this.component) this.#write("component", name);
   }
 
   #read(part: Part): any {

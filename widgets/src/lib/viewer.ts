@@ -184,6 +184,8 @@ export function viewer(props: RenderProps, options: Options): Viewer {
       strip.setMark("at", [k]);
       if (k !== locked) locked = -1;
       if (k >= 0) strip.reveal(k);
+    } else if (part === "component") {
+      return options.changed(part);
     } else if (part === "pins") {
       strip.setMark("pin", focus.pins.map((pin) => corpus.find(pin)));
       drawPins();
