@@ -87,6 +87,8 @@ _PUBLIC = {
     "InfluenceExplorer": "views.influence",
     "EmbeddingMap": "views.embedding",
     "KernelMatrix": "views.matrix",
+    "InfluenceOverTraining": "views.stagewise",
+    "lds_chart": "views.lds_chart",
     "ComponentGrid": "views.components",
     "component_strip": "views.components",
     "TraceView": "views.traces",

@@ -27,7 +27,7 @@ from slt_notebook.estimators.influence import influence
 from slt_notebook.estimators.screens import screen
 from slt_notebook.runs.run import sample
 from slt_notebook.toys import attribution
-from slt_notebook.toys.lds import lds
+from slt_notebook.toys.datamodels import lds
 from slt_notebook.toys.retraining import Retraining, digits_problem, retrain
 
 NBETA = 1000.0
@@ -122,7 +122,7 @@ def main(out: str, retrained: str | None = None) -> None:
         seconds[f"BIF, {of}"] += spent
         seconds[f"BIF correlation, {of}"] += spent
     found = lds(scores=scores, retrained=models)
-    found["seconds"] = ("method", [seconds[m] for m in found.method.values])
+    found["seconds"] = ("attribution", [seconds[m] for m in found.attribution.values])
     found.attrs |= {"nbeta": NBETA, "chosen_gamma": chosen}
     print(found[["lds", "stderr", "seconds"]].to_dataframe().round(3).to_string())
     print("ceiling", found.ceiling.values.round(3))

@@ -4,7 +4,7 @@
 
 Samples around the shipped checkpoints with one setting and keeps, for every checkpoint, the mean
 influence between classes of tokens (covariance and correlation, pairs within a sequence and pairs
-of one token left out) and the mean loss of each class.  FOLDER keeps the runs, so that it can go on.
+of one token left out) and the mean loss of each class.  FOLDER keeps the runs: it can go on.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ from slt_notebook.models.probes import Probe, text_probe, token_probe
 
 LENGTH = 64
 CHECKPOINTS = (
-    "step0", "step35", "step86", "step148", "step367", "step1091", "step2709", "step4673",
-    "step6723", "step9670", "step16684", "step24000",
+    "step0", "step35", "step148", "step367", "step2709", "step6723", "step9670", "step24000",
 )  # fmt: skip
 SETTING = {
     "nbeta": 1000.0, "gamma": 3000.0, "chains": 4, "draws": 60, "burnin": 60, "thin": 2,

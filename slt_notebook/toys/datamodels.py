@@ -36,13 +36,13 @@ def lds(
 
     Args:
         problem: Trains the subsets here (minutes); or pass `retrained`, made by `retrain` before.
-        scores: `{method: array [query, example]}` (an `influence` Dataset of sequences will do).
+        scores: `{name: array [query, example]}` (an `influence` Dataset of sequences will do).
         alphas, subsets, seeds: As in `retrain`.
         level: Of the interval.
 
     Returns:
-        Dataset over (method, alpha): `lds`, `stderr`, `lower`, `upper`; `by_query(method, alpha,
-        query)`; `difference(method, method_, alpha)` = row less column with `difference_stderr`
+        Dataset over (attribution, alpha): `lds`, `stderr`, `lower`, `upper`; `by_query` of each
+        query; `difference` over (attribution, attribution_) = row less column, `difference_stderr`
         (paired: the same subsets and queries); `ceiling(alpha)`.  Standard errors: jackknife over
         ten groups of subsets and spread over queries, added in squares.
 
@@ -76,7 +76,8 @@ def lds(
     pairs = whole[:, None] - whole[None]
     pairs_without = without[:, :, None] - without[:, None]
     labels = list(methods)
-    both = ("method", "alpha")
+    both = ("attribution", "alpha")
+    three = ("attribution", "attribution_", "alpha")
     return xr.Dataset(
         {
             "lds": (both, value),
@@ -84,12 +85,12 @@ def lds(
             "lower": (both, value - half),
             "upper": (both, value + half),
             "by_query": ((*both, "query"), whole),
-            "difference": (("method", "method_", "alpha"), pairs.mean(-1)),
-            "difference_stderr": (("method", "method_", "alpha"), _error(pairs, pairs_without)),
+            "difference": (three, pairs.mean(-1)),
+            "difference_stderr": (three, _error(pairs, pairs_without)),
             "ceiling": ("alpha", _ceiling(retrained)),
         },
         {
-            "method": labels, "method_": labels, "alpha": retrained["alpha"].values,
+            "attribution": labels, "attribution_": labels, "alpha": retrained["alpha"].values,
             "query": retrained["query"].values,
         },
         {

@@ -1,0 +1,37 @@
+"""Do tabs, items and steps work with no kernel, by pointer and by keyboard?"""
+
+import pytest
+
+import slt_notebook as slt
+from slt_notebook.views.fallback import number
+from tests.views.test_stagewise import tables
+
+pytestmark = pytest.mark.browser
+
+
+def test_tabs_items_and_steps(show):
+    given = tables()
+    page = show(slt.InfluenceOverTraining(given, stages=[("one", 0, 170), ("two", 170, 400)]))
+    assert page.locator(".cells button").count() == 64
+    page.get_by_role("button", name="analytic").click()
+    page.get_by_label("Influence of", exact=True).select_option("rose")
+    assert "Influence of rose" in page.locator(".said2").inner_text()
+    page.locator(".curves").focus()
+    page.keyboard.press("Home")
+    for _ in range(9):
+        page.keyboard.press("ArrowRight")
+    assert page.locator(".when b").inner_text() == "step 180"
+    exact = given["analytic"].sel(step=180, example="dog", example_="rose")
+    label = page.locator(".cells button").nth(4).get_attribute("aria-label")
+    assert label == f"rose on dog: {number(float(exact), signed=True)}"
+    page.get_by_label("Checkpoint").fill("2")
+    assert page.locator(".when b").inner_text() == "step 40"
+    paths = page.locator(".curves path.trace").count()
+    page.locator(".names button").first.click()
+    assert page.locator(".curves path.trace").count() == paths - 1
+    page.get_by_role("button", name="BIF").click()
+    assert page.locator(".curves path.band").count() == paths - 1
+    page.get_by_role("button", name="Table").click()
+    assert page.locator(".twin tbody tr").count() == 21
+    page.set_viewport_size({"width": 480, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
