@@ -87,9 +87,11 @@ def refined_llc(
 
 
 def _by_token(m: xr.Dataset) -> xr.Dataset:
-    nbeta = m.attrs[names.NBETA]
+    nbeta = m.attrs[names.NBETA] or 1.0  # of a control without a loss: the mean rise itself
     gain = nbeta * (m.mean_loss - m[names.INIT_LOSS])
     about = {"units": "1", names.A_FORMULA: "nbeta (E_C[l_k] - l_k(w*))"}
+    if not m.attrs[names.NBETA]:
+        about = {"units": "nats", names.A_FORMULA: "E_0[l_k] - l_k(w*), nbeta = 0"}
     out = xr.Dataset(
         {
             "llc": gain.mean(PIECE).assign_attrs(about),

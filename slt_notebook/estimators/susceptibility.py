@@ -190,13 +190,21 @@ def zscore(chi: xr.Dataset) -> xr.Dataset:
     sd = _main(chi).std(dims)
     sd = sd.where(sd > 0)
     out = _transformed(chi, lambda x: (x - x.mean(dims)) / x.std(dims).where(x.std(dims) > 0), "z")
+    name = str(_main(chi).name)
+    out[name] = out[name].assign_attrs(units="sd over tokens")
     if "stderr" in chi:
         out["stderr"] = chi["stderr"] / sd
     return out
 
 
 def _main(chi: xr.Dataset) -> xr.DataArray:
-    return chi[next(str(v) for v in chi.data_vars if f"{v}_halves" in chi or v == "chi")]
+    """The estimate itself: chi, or a token-resolved refined LLC."""
+    for name in ("chi", "llc"):
+        if name in chi:
+            return chi[name]
+    raise InputError(
+        say(f"a Dataset of {list(chi.data_vars)}", "chi or llc", "see slt.susceptibility")
+    )
 
 
 def _transformed(chi: xr.Dataset, function, what: str) -> xr.Dataset:

@@ -9,14 +9,18 @@ setting may be compared.
 """
 
 import argparse
+import json
+import shutil
 from pathlib import Path
 
+import xarray as xr
+
 import slt_notebook as slt
+from slt_notebook.estimators.response import save
+from slt_notebook.models.load import PACKAGED
 
 LAST = "step24000"
-CHECKPOINTS = (
-    "step0", "step148", "step633", "step1570", "step3897", "step6723", "step9670", LAST
-)  # fmt: skip
+CHECKPOINTS = ("step148", "step633", "step1570", "step3897", "step6723", LAST)
 SETTING = {
     "kernel": slt.SGLD(step_size=5e-5), "nbeta": 2000.0, "gamma": 1500.0, "batch_size": 8,
     "progress": False,
@@ -69,8 +73,8 @@ def training(folder: Path) -> None:
     """Refined LLCs over training."""
     _, train, _ = texts()
     slt.sweep(
-        loss_at, train, checkpoints=CHECKPOINTS, components=["full", "l*.h*"], chains=2,
-        draws=50, burnin=40, store=folder / "training", **SETTING,
+        loss_at, train, checkpoints=CHECKPOINTS, components=["l*.h*"], chains=2, draws=30,
+        burnin=40, store=folder / "training", **SETTING,
     )  # fmt: skip
     print("training", flush=True)
 
@@ -79,7 +83,7 @@ def datasets(folder: Path) -> None:
     """The same on code and on prose alone, at the last checkpoint."""
     _, _, parts = texts()
     slt.sweep(
-        loss_at, parts, checkpoints=[LAST], components=["l*.h*"], chains=2, draws=50, burnin=40,
+        loss_at, parts, checkpoints=[LAST], components=["l*.h*"], chains=2, draws=30, burnin=40,
         store=folder / "datasets", **SETTING,
     )  # fmt: skip
     print("datasets", flush=True)
@@ -94,6 +98,44 @@ def sample(folder: Path) -> None:
     datasets(folder)
 
 
+def attention_scores():
+    """How much each head attends to the previous token, and to what followed before (induction).
+
+    Measured on held-out text, at the last checkpoint; see the model card.
+    """
+    import pandas as pd
+
+    table = json.loads((PACKAGED / "tiny-lm" / "stages.json").read_text(encoding="utf-8"))
+    last = table["checkpoints"][-1]
+    rows = {
+        f"l{layer}.h{head}": {"previous token": before, "induction": last["induction"][layer][head]}
+        for layer, scores in enumerate(last["previous_token"])
+        for head, before in enumerate(scores)
+    }
+    return pd.DataFrame(rows).T
+
+
+def reduce(folder: Path, out: Path) -> None:
+    """Moments and refined LLCs of the sweeps, small enough to ship."""
+    out = out / "heads"
+    out.mkdir(parents=True, exist_ok=True)
+
+    def keep(name: str, data: xr.Dataset) -> None:
+        shutil.rmtree(out / f"{name}.zarr", ignore_errors=True)
+        save(data, out / f"{name}.zarr")
+        print(name, dict(data.sizes), flush=True)
+
+    keep("response", slt.moments(folder / "response-0"))
+    keep("control", slt.moments(folder / "control"))
+    keep("final", slt.refined_llc(folder / "response-0"))
+    seeds = [slt.refined_llc(slt.moments(folder / f"response-{s}")) for s in (1, 2)]
+    both = xr.concat([s[["llc", "llc_halves"]] for s in seeds], "seed", compat="override",
+                     coords="minimal")  # fmt: skip
+    keep("seeds", both.assign_coords(seed=[1, 2]).astype("f4"))
+    keep("training", slt.refined_llc(folder / "training"))
+    keep("datasets", slt.refined_llc(folder / "datasets"))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("verb", choices=["sample", "reduce"])
@@ -102,6 +144,8 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.verb == "sample":
         sample(asked.folder)
+    else:
+        reduce(asked.folder, asked.out)
 
 
 if __name__ == "__main__":

@@ -136,3 +136,51 @@ def _few(frame: pd.DataFrame) -> pd.DataFrame:
             say(f"{len(frame)} rows", f"at most {ROWS}", "select fewer, or use slt.TraceView")
         )
     return frame
+
+
+def curve_chart(
+    curve: xr.Dataset, *, stages: xr.Dataset | None = None, width: int = 520, height: int = 260
+) -> Any:
+    """Refined LLCs over training: a line a component with its 95 % interval, on log time.
+
+    Args:
+        curve: what `slt.refined_llc` returns for a sweep over checkpoints.
+        stages: what `slt.stages` returns: a rule at every boundary, dashed where it may be noise.
+
+    Returns:
+        altair.Chart; a click on the legend brings one component forward.
+
+    Errors: InputError for a curve without training steps.
+    """
+    if names.TRAINING_STEP not in curve.coords or "llc" not in curve:
+        raise InputError(
+            say("a curve without training steps", "slt.refined_llc of checkpoints", "pass it")
+        )
+    frame = curve[["llc", "mcse"]].to_dataframe().reset_index()
+    frame = frame[frame[names.TRAINING_STEP] > 0]
+    frame["lower"], frame["upper"] = (frame["llc"] + s * 1.96 * frame["mcse"] for s in (-1, 1))
+    frame = _few(frame[["component", names.TRAINING_STEP, "llc", "lower", "upper"]])
+    chosen = alt.selection_point(fields=["component"], bind="legend")
+    x = alt.X(f"{names.TRAINING_STEP}:Q", title="training step", scale=alt.Scale(type="log"))
+    base = alt.Chart(frame).encode(
+        x=x,
+        color=alt.Color("component:N", sort=None, title=None),
+        opacity=alt.condition(chosen, alt.value(1), alt.value(0.12)),
+    )
+    lines = base.mark_line(point=True).encode(
+        y=alt.Y("llc:Q", title="refined LLC", scale=alt.Scale(zero=False)),
+        strokeDash=alt.StrokeDash("component:N", sort=None, title=None),
+        tooltip=["component:N", f"{names.TRAINING_STEP}:Q", alt.Tooltip("llc:Q", format=".3g")],
+    )
+    bars = base.mark_rule().encode(y="lower:Q", y2="upper:Q")
+    layers = [bars, lines.add_params(chosen)]
+    if stages is not None and stages.sizes.get("boundary", 0):
+        rows = stages[["step", "kind", "sure"]].to_dataframe()
+        dash = alt.condition("datum.sure", alt.value([1, 0]), alt.value([4, 4]))
+        tips = ["kind:N", "sure:N", alt.Tooltip("step:Q", format=".0f")]
+        marks = alt.Chart(rows).mark_rule(color="#888")
+        rule = marks.encode(x="step:Q", strokeDash=dash, tooltip=tips)
+        layers.append(rule)
+    return themed(
+        alt.layer(*layers).properties(width=width, height=height), "Refined LLC over training"
+    )
