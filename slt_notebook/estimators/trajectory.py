@@ -16,7 +16,7 @@ from slt_notebook import names
 from slt_notebook.errors import InputError, say
 from slt_notebook.estimators import tree as trees
 
-ROWS = 256
+ROWS = 512
 """Checkpoints read at once."""
 DENSE = 1500
 """Columns up to which all eigenvectors are computed, rather than the first by Lanczos."""

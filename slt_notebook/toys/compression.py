@@ -13,8 +13,8 @@ Hessian.
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from slt_notebook.core.kernels import SGLD
 from slt_notebook.estimators.compression import compression_series
 from slt_notebook.estimators.llc import llc
 from slt_notebook.models.causal_lm import causal_lm
+from slt_notebook.models.compress import odd_grid
 from slt_notebook.models.curvature import hessian_trace
 from slt_notebook.models.load import load, probe_texts, revisions
 from slt_notebook.models.losses import supervised
@@ -62,6 +63,7 @@ class Subject:
     batch: int
     chains: int = 4
     draws: int = 100
+    schemes: Mapping[str, tuple[str, dict]] = field(default_factory=lambda: SCHEMES)
 
 
 def of_characters(folder: Path) -> Subject:
@@ -90,7 +92,11 @@ def of_tiny_lm(every: int = 3) -> Subject:
     picked = np.linspace(0, len(data) - 1, 36).astype(int)
     rows = [data.fields["input_ids"][i][data.fields["attention_mask"][i] > 0] for i in picked]
     shown = token_probe("held_out", [r for r in rows if len(r) > 1], tokenizer)
-    return Subject("tiny-lm", checkpoints, shown, data, 1e-3, 8, chains=3, draws=60)
+    few = {
+        "quantize": ("quantize", {"granularity": "global", "levels": odd_grid(count=14)}),
+        "factorize": ("factorize", {"levels": SHARES}),
+    }
+    return Subject("tiny-lm", checkpoints, shown, data, 1e-3, 8, 3, 60, few)
 
 
 def digits_network(seed: int = 0) -> nn.Module:
@@ -129,7 +135,7 @@ def of_digits(steps: int = 3000, seed: int = 0) -> Subject:
 
     shown = array_probe("held_out", x[train:], y[train:])
     return Subject(
-        "digits", checkpoints, shown, array_probe("train", x[:train], y[:train]), 1e-4, 64
+        "digits", checkpoints, shown, array_probe("train", x[:train], y[:train]), 5e-4, 64
     )
 
 
@@ -146,7 +152,7 @@ def of_regression(path: Path, count: int = 16) -> Subject:
             yield int(steps[k]), local.loss(run, int(k))
 
     shown, data = local.probe(run, 768, 11), local.probe(run, 4096, 12)
-    return Subject("regression", checkpoints, shown, data, 1e-4, 128)
+    return Subject("regression", checkpoints, shown, data, 5e-4, 128)
 
 
 def measure(subject: Subject) -> xr.Dataset:
@@ -157,14 +163,14 @@ def measure(subject: Subject) -> xr.Dataset:
         begun = time.process_time()
         run = sample(
             loss, subject.data, kernel=SGLD(subject.step_size), nbeta=NBETA, gamma=GAMMA,
-            chains=subject.chains, draws=subject.draws, burnin=20, batch_size=subject.batch,
+            chains=subject.chains, draws=subject.draws, burnin=40, batch_size=subject.batch,
             progress=False,
         )  # fmt: skip
         found = llc(run)
         trace = hessian_trace(loss, subject.shown, rows=64)
         per = {
             label: critical_compression(loss, subject.shown, scheme, TOLERANCES, **options)
-            for label, (scheme, options) in SCHEMES.items()
+            for label, (scheme, options) in subject.schemes.items()
         }
         steps.append(step)
         sweeps.append(per)
@@ -180,7 +186,7 @@ def measure(subject: Subject) -> xr.Dataset:
         )
     return compression_series(steps, sweeps, llcs, controls).assign_attrs(
         subject=subject.name, nbeta=NBETA, gamma=GAMMA, step_size=subject.step_size,
-        batch=subject.batch, chains=subject.chains, draws=subject.draws, burnin=20,
+        batch=subject.batch, chains=subject.chains, draws=subject.draws, burnin=40,
         parameters=sum(v.numel() for v in loss.params.values()),
     )  # fmt: skip
 

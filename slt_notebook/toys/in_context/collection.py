@@ -76,17 +76,50 @@ def _row(run: xr.Dataset, score: xr.DataArray, goal: dict, tasks: str) -> xr.Dat
     ).drop_attrs()
 
 
-def small(folder: str | Path, sequences: int = 48) -> xr.Dataset:
-    """Outputs of every run on the first `sequences` sequences (float16) and its last weights."""
-    parts = {}
+def final_llcs(folder: str | Path) -> xr.Dataset:
+    """LLC of every run's last weights, on its training distribution: `llc`, `llc_mcse`.
+
+    nbeta 30, gamma 300 as in `toys/compression.py`; the paper's own settings are not known here.
+    """
+    from slt_notebook.core.kernels import SGLD
+    from slt_notebook.estimators.llc import llc
+    from slt_notebook.runs.run import sample
+    from slt_notebook.toys.in_context import local
+
+    rows = []
     for (seed, tasks), run in read(folder).items():
-        name = f"M{tasks}_seed{seed}"
-        few = run.output.isel(example=slice(0, sequences)).load()
-        parts[f"{name}/output"] = few.astype(np.float16).rename(step="step", example="example")
-        for key in ("dmmse", "ridge"):
-            parts[f"{name}/{key}"] = run[key].isel(example=slice(0, sequences)).load()
-        parts[f"{name}/weights"] = run.weights.isel(step=-1, drop=True).load()
-    return xr.Dataset(parts)
+        found = llc(
+            sample(
+                local.loss(run), local.probe(run, 4096, 12), kernel=SGLD(5e-4), nbeta=30.0,
+                gamma=300.0, chains=4, draws=100, burnin=40, batch_size=128, progress=False,
+            )
+        )  # fmt: skip
+        values = {"llc": float(found["mean"]), "llc_mcse": float(found["mcse"])}
+        print(seed, tasks, values, flush=True)
+        rows.append(xr.Dataset(values).expand_dims(seed=[seed], run=[tasks]))
+    return xr.combine_by_coords(rows)
+
+
+def outputs(folder: str | Path, sequences: int = 32) -> xr.Dataset:
+    """Outputs of every run of the first seed on a few root sequences, float32, and the predictors'.
+
+    Enough to do the PCA oneself: it is insensitive to the batch from 16 sequences on.
+    """
+    runs = read(folder)
+    seed = min(s for s, _ in runs)
+    few = lambda value: value.isel(example=slice(0, sequences)).load()
+    own = {tasks: run for (s, tasks), run in runs.items() if s == seed}
+    put = lambda key: xr.concat([few(run[key]) for run in own.values()], "run")
+    found = xr.Dataset({"output": put("output"), "dmmse": put("dmmse")})
+    found["ridge"] = few(next(iter(own.values())).ridge)
+    return found.assign_coords(run=list(own))
+
+
+def last_weights(folder: str | Path) -> xr.Dataset:
+    """A run as `local.loss` reads it, cut down to its last weights: that of M = 16, first seed."""
+    run = read(folder)[min(s for s, _ in read(folder)), "16"]
+    cut = run[["weights"]].isel(step=[-1]).load()
+    return cut.assign_attrs({k: run.attrs[k] for k in ("tasks", "seed", "sizes")})
 
 
 def main() -> None:
@@ -94,8 +127,12 @@ def main() -> None:
     parser.add_argument("--runs", required=True, type=Path)
     parser.add_argument("--out", required=True, type=Path)
     given = parser.parse_args()
-    found = collect(given.runs)
+    found = collect(given.runs).merge(final_llcs(given.runs))
+    few = outputs(given.runs)
+    for name in few.data_vars:
+        found[f"{name}_few"] = few[name].rename(example="sequence")
     found.to_netcdf(given.out, engine="scipy")
+    last_weights(given.runs).to_netcdf(given.out.with_name("m16.nc"), engine="scipy")
     print(found)
 
 
