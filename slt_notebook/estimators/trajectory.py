@@ -139,7 +139,8 @@ def _dataset(runs, steps, centred, axes, explained, mean, like, predictors) -> x
         names.A_SOURCE: "Carroll et al. 2025 (arXiv:2501.17745)",
         "uncertainty": "none: it describes these runs on this batch",
     }
-    return xr.Dataset(values, coords | dict(like.coords), attrs)
+    own = {k: v for k, v in like.coords.items() if k in like.dims}
+    return xr.Dataset(values, coords | own, attrs)
 
 
 def _outputs(runs: Mapping, name: Any, like: xr.DataArray | None = None) -> xr.DataArray:

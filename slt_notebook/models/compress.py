@@ -13,6 +13,7 @@ from typing import ClassVar, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from slt_notebook.core.space import Piece
 from slt_notebook.core.types import Params
 from slt_notebook.errors import InputError, nearest, say
 
@@ -261,6 +262,51 @@ class Noise:
             generator = torch.Generator().manual_seed(self.seed * 1000 + repeat)
             draw = {k: torch.randn(v.shape, generator=generator).to(v) for k, v in params.items()}
             out = {k: v + level * scale[k] * draw[k] for k, v in params.items()}
+            yield Candidate(float(repeat), out)
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Set the weights of whole attention heads to zero, in random order; mean of `repeats` orders.
+
+    The level is the share of heads; within one order a level removes what the one before removed.
+    The authors found such curves noisy, and retrained after pruning; nothing is retrained here.
+    """
+
+    heads: tuple[tuple[Piece, ...], ...]
+    repeats: int = 4
+    seed: int = 0
+
+    name: ClassVar[str] = "heads"
+    unit: ClassVar[str] = "share of attention heads set to zero"
+    log: ClassVar[bool] = False
+    between: ClassVar[bool] = True
+    pick: ClassVar[str] = "mean"
+
+    def __post_init__(self):
+        if not self.heads or self.repeats < 2:
+            got = f"{len(self.heads)} heads, repeats={self.repeats}"
+            raise InputError(say(got, "a model with heads, 2 orders or more", "see slt.components"))
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        return tuple(k / len(self.heads) for k in range(len(self.heads)))
+
+    def check(self, levels) -> None:
+        _between(levels, 0, 1, "shares")
+
+    def prepare(self, params: Params):
+        return params
+
+    def candidates(self, prepared, level):
+        for repeat in range(self.repeats):
+            generator = torch.Generator().manual_seed(self.seed * 1000 + repeat)
+            order = torch.randperm(len(self.heads), generator=generator).tolist()
+            touched = {piece.name for head in self.heads for piece in head}
+            out = {name: prepared[name].clone() for name in touched}
+            for k in order[: round(level * len(order))]:
+                for piece in self.heads[k]:
+                    out[piece.name][piece.slices] = 0
             yield Candidate(float(repeat), out)
 
 

@@ -18,6 +18,7 @@ from slt_notebook.core.types import Params
 from slt_notebook.errors import InputError, nearest, say
 from slt_notebook.estimators.compression import BOUND, LEVEL, TOLERANCE, crossings
 from slt_notebook.models import compress
+from slt_notebook.models.components import parts
 from slt_notebook.models.compress import Candidate, Scheme
 from slt_notebook.models.probes import Probe
 from slt_notebook.runs import plan
@@ -48,8 +49,9 @@ def critical_compression(
         loss: from `slt.causal_lm`, `slt.supervised` or `slt.loss_fn`; the model is left untouched.
         data: the examples whose mean loss counts.
         scheme: "quantize" (grid of n levels), "factorize" (singular values dropped), "prune"
-            (smallest weights to zero), "noise", "torchao" (the int8 and int4 weight-only
-            quantizers that people deploy; not interpolated; needs torchao), or a scheme of
+            (smallest weights to zero), "heads" (attention heads to zero), "noise", "torchao" (the
+            int8 and int4 weight-only quantizers that people deploy; not interpolated; needs
+            torchao), or a scheme of
             `models/compress.py`.
         tolerance: rise of the loss, nats; one or several.
         levels: of the scheme's knob, from the least compression to the most; its own by default.
@@ -71,7 +73,7 @@ def critical_compression(
 
     References: Urdshals et al. 2025 (arXiv:2510.12077).
     """
-    maker = _scheme(scheme, options)
+    maker = _scheme(scheme, options, loss)
     tolerances = np.atleast_1d(np.asarray(tolerance, float))
     if tolerances.ndim != 1 or not len(tolerances) or not (tolerances > 0).all():
         raise InputError(say(f"tolerance={tolerance!r}", "nats above 0", "pass [0.03, 0.1]"))
@@ -84,7 +86,7 @@ def critical_compression(
     maker.check(levels)
     where = plan.pick_device(device, next(iter(loss.params.values())).device)
     loss = loss.to(where)
-    weights = compress.chosen(loss.params, parameters)
+    weights = compress.chosen(loss.params, "all" if maker.name == "heads" else parameters)
     evaluate = _Evaluation(loss, data, where, chunk)
     base, counts = evaluate.sums([Candidate(0.0, {})])
     prepared = maker.prepare(weights)
@@ -100,12 +102,12 @@ def critical_compression(
     return _dataset(maker, levels, tolerances, each, base[0].sum() / counts.sum(), size, data)
 
 
-def _scheme(scheme: Any, options: dict) -> Scheme:
+def _scheme(scheme: Any, options: dict, loss: Any) -> Scheme:
     if not isinstance(scheme, str):
         if options:
             raise InputError(say(f"options {sorted(options)}", "none", "set them on the scheme"))
         return scheme
-    known = {**compress.SCHEMES, "torchao": None}
+    known = {**compress.SCHEMES, "torchao": None, "heads": None}
     if scheme not in known:
         raise InputError(
             say(f"scheme={scheme!r}{nearest(scheme, known)}", f"one of {sorted(known)}", "choose")
@@ -114,6 +116,10 @@ def _scheme(scheme: Any, options: dict) -> Scheme:
         from slt_notebook.models.deployed import TorchAO
 
         kind = TorchAO
+    elif scheme == "heads":
+        found = parts(loss).components
+        options = {"heads": tuple(c.pieces for c in found.values() if c.kind == "head"), **options}
+        kind = compress.Heads
     else:
         kind = compress.SCHEMES[scheme]
     fields = [f.name for f in dataclasses.fields(kind)]

@@ -189,12 +189,12 @@ def restore(vector: np.ndarray) -> Network:
     return net.eval()
 
 
-TEMPERATURES = ((10.0, 3e-5), (100.0, 2e-5), (300.0, 5e-6))
+TEMPERATURES = ((10.0, 3e-5), (100.0, 2e-5), (300.0, 1e-5))
 """(nbeta, step size): the step keeps the virial ratio near 1 at gamma 1e4."""
 GAMMA = 1e4
 
 
-def measure(networks: dict[str, np.ndarray], chains: int = 3, draws: int = 150) -> xr.Dataset:
+def measure(networks: dict[str, np.ndarray], chains: int = 3, draws: int = 60) -> xr.Dataset:
     """LLC of every network on the training distribution at each temperature, at one gamma.
 
     Returns:
@@ -211,7 +211,7 @@ def measure(networks: dict[str, np.ndarray], chains: int = 3, draws: int = 150) 
             for nbeta, step in TEMPERATURES:
                 run = sample(
                     loss(net), data, kernel=SGLD(step), nbeta=nbeta, gamma=GAMMA, chains=chains,
-                    draws=draws, burnin=100, batch_size=128, progress=False,
+                    draws=draws, burnin=40, batch_size=128, progress=False,
                 )  # fmt: skip
                 found = llc(run)
                 for key, name in (("llc", "mean"), ("mcse", "mcse"), ("virial", "virial")):

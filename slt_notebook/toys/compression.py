@@ -44,10 +44,13 @@ NBETA, GAMMA = 30.0, 300.0
 SHARES = tuple(k / 20 for k in range(20))
 SCHEMES: dict[str, tuple[str, dict]] = {
     "quantize": ("quantize", {"granularity": "global"}),
-    "quantize per tensor": ("quantize", {"granularity": "tensor", "ranges": (0.4, 0.6, 0.8, 1.0)}),
+    "quantize per tensor": (
+        "quantize",
+        {"granularity": "tensor", "ranges": (0.4, 0.7, 1.0), "levels": odd_grid(count=16)},
+    ),
     "factorize": ("factorize", {}),
     "prune": ("prune", {"levels": SHARES}),
-    "noise": ("noise", {"repeats": 3, "levels": tuple(np.geomspace(3e-3, 1, 15))}),
+    "noise": ("noise", {"repeats": 2, "levels": tuple(np.geomspace(5e-3, 1, 12))}),
 }
 
 
@@ -76,10 +79,10 @@ def of_characters(folder: Path) -> Subject:
 
     shown = token_probe("held_out", characters.windows(found["held"], 192, 1))
     data = token_probe("train", characters.windows(found["train"], 4096, 2))
-    return Subject("characters", checkpoints, shown, data, 1e-3, 32)
+    return Subject("characters", checkpoints, shown, data, 1e-3, 32, chains=3)
 
 
-def of_tiny_lm(every: int = 3) -> Subject:
+def of_tiny_lm(every: int = 4) -> Subject:
     _, tokenizer = load("tiny-lm")
     texts = probe_texts("tiny-lm")
     chosen = [r for r in revisions("tiny-lm") if int(r[4:]) >= 35][::-every][::-1]
@@ -124,7 +127,7 @@ def of_digits(steps: int = 3000, seed: int = 0) -> Subject:
         net = digits_network(seed)
         optimizer = torch.optim.SGD(net.parameters(), lr=0.02, momentum=0.9)
         generator = torch.Generator().manual_seed(seed + 1)
-        wanted = set(characters.checkpoint_steps(steps, 20, 16))
+        wanted = set(characters.checkpoint_steps(steps, 20, 12))
         for step in range(1, steps + 1):
             rows = torch.randint(train, (64,), generator=generator)
             optimizer.zero_grad()
@@ -163,7 +166,7 @@ def measure(subject: Subject) -> xr.Dataset:
         begun = time.process_time()
         run = sample(
             loss, subject.data, kernel=SGLD(subject.step_size), nbeta=NBETA, gamma=GAMMA,
-            chains=subject.chains, draws=subject.draws, burnin=40, batch_size=subject.batch,
+            chains=subject.chains, draws=subject.draws, burnin=30, batch_size=subject.batch,
             progress=False,
         )  # fmt: skip
         found = llc(run)
@@ -186,7 +189,7 @@ def measure(subject: Subject) -> xr.Dataset:
         )
     return compression_series(steps, sweeps, llcs, controls).assign_attrs(
         subject=subject.name, nbeta=NBETA, gamma=GAMMA, step_size=subject.step_size,
-        batch=subject.batch, chains=subject.chains, draws=subject.draws, burnin=40,
+        batch=subject.batch, chains=subject.chains, draws=subject.draws, burnin=30,
         parameters=sum(v.numel() for v in loss.params.values()),
     )  # fmt: skip
 

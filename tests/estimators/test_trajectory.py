@@ -63,7 +63,7 @@ def test_predictors_are_projected_and_are_no_part_of_the_pca():
 
 
 def test_runs_may_be_read_late_and_may_stop_early():
-    given = runs()
+    given = {k: v.assign_coords(run=k) for k, v in runs().items()}  # as `.sel(run=k)` leaves them
     given["run 1"] = given["run 1"].isel(step=slice(0, 20))
     late = {name: (lambda value=value: value) for name, value in given.items()}
     found = trajectory_pca(late)

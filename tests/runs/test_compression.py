@@ -159,6 +159,23 @@ def test_a_language_model_with_padding():
     assert found.gap.values[-1] > found.gap.values[0]
 
 
+def test_pruned_heads_are_those_whose_outputs_are_zero():
+    model, tokenizer = slt.load("tiny-lm", revision="step633")
+    loss = slt.causal_lm(model)
+    data = slt.token_probe("one", [list(range(40))])
+    found = CC(loss, data, "heads", 0.1, levels=[0.0, 1 / 8, 0.5], repeats=2, seed=3)
+    assert float(found.gap[0]) == pytest.approx(0, abs=1e-6)
+    expected = []
+    for repeat in range(2):
+        order = torch.randperm(8, generator=torch.Generator().manual_seed(3000 + repeat)).tolist()
+        layer, head = divmod(order[0], 4)
+        weights = {k: v.clone() for k, v in loss.params.items()}
+        width = slice(32 * head, 32 * head + 32)  # what the head writes through
+        weights[f"model.layers.{layer}.attn.o_proj.weight"][:, width] = 0
+        expected.append(float(loss.evaluate(weights, data.tensors("cpu")).nanmean()))
+    assert float(found.loss[1]) == pytest.approx(np.mean(expected), rel=1e-5)
+
+
 def test_parameters_are_chosen_by_name():
     net, data = network()
     loss = slt.supervised(net, lambda o, y: F.cross_entropy(o, y, reduction="none"))
@@ -238,6 +255,7 @@ def test_torchaos_quantizers_are_as_fine_as_they_say():
         (lambda c, d: CC(c, d, "noise", repeats=1), "2 or more"),
         (lambda c, d: CC(c, d, "prune", parameters="nope.*"), "names none"),
         (lambda c, d: CC(c, [1, 2]), "a Probe"),
+        (lambda c, d: CC(c, d, "heads"), "a model with heads"),
         (lambda c, d: compression_fit([1.0, 2, 3], {"a": [1.0, 2, 3]}), "4 or more"),
         (lambda c, d: compression_fit([1.0, 2, 3, 4], {"a": [1.0, 2, 3]}), "align"),
     ],

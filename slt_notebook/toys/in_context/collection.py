@@ -127,7 +127,9 @@ def main() -> None:
     parser.add_argument("--runs", required=True, type=Path)
     parser.add_argument("--out", required=True, type=Path)
     given = parser.parse_args()
-    found = collect(given.runs).merge(final_llcs(given.runs))
+    found = collect(given.runs)
+    order = found["run"].values
+    found = found.merge(final_llcs(given.runs)).sel(run=order)  # merge sorts names as words
     few = outputs(given.runs)
     for name in few.data_vars:
         found[f"{name}_few"] = few[name].rename(example="sequence")
