@@ -163,8 +163,8 @@ cheap = slt.critical_compression(
     levels=[255, 63, 31, 15, 7, 3],
     granularity="channel",
 )
-for tolerance in cheap.tolerance.values:
-    one = cheap.sel(tolerance=tolerance)
+for tolerance in cheap.epsilon.values:
+    one = cheap.sel(epsilon=tolerance)
     low, high = one.bits_interval.values
     print(f"{tolerance:g} nats: {float(one.bits):.2f} bits a weight (95 % {low:.2f} to {high:.2f})")
 

@@ -16,7 +16,8 @@ from scipy import stats
 from slt_notebook import names
 from slt_notebook.errors import InputError, say
 
-LEVEL, TOLERANCE, BOUND = "level", "tolerance", "bound"
+# Not "tolerance": that is a keyword of xarray's own `sel`, which would then select nothing.
+LEVEL, TOLERANCE, BOUND = "level", "epsilon", "bound"
 Z95 = 1.959963984540054
 
 
@@ -86,7 +87,7 @@ def compression_series(
 
     Returns:
         Dataset `gap`, `gap_stderr (step, scheme, level)`, `knob (scheme, level)` (NaN where a
-        scheme has fewer levels), `critical (step, scheme, tolerance)`, `interval`, `loss (step)`,
+        scheme has fewer levels), `critical (step, scheme, epsilon)`, `interval`, `loss (step)`,
         `llc (step)`, `llc_mcse (step)` and the controls; `log`, `grid` and `unit (scheme)` say how
         to read the knob.
 

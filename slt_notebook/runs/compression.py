@@ -62,9 +62,9 @@ def critical_compression(
             `seed`, ...
 
     Returns:
-        Dataset over `level` and `tolerance`: `loss`, `gap`, `gap_stderr` (paired, over examples;
+        Dataset over `level` and `epsilon` (the tolerance): `loss`, `gap`, `gap_stderr` (paired, over examples;
         for noise also over repeats), `setting` (the range that was best), `init_loss`; `critical
-        (tolerance)` and its 95 % `interval (tolerance, bound)`; of grids also `bits = log2
+        (epsilon)` and its 95 % `interval (epsilon, bound)`; of grids also `bits = log2
         critical` and `bits_interval`.  An infinite value: no level (or every one) is within the
         tolerance.
 

@@ -45,7 +45,7 @@ def test_noise_on_a_quadratic_is_known_exactly():
     ]
     unit = np.mean([(h * d**2).sum() / 2 for d in draws]) * scale**2
     # gap = unit level^2: interpolated on log-log, the crossing is exact.
-    np.testing.assert_allclose(found.critical, np.sqrt(found.tolerance / unit), rtol=1e-4)
+    np.testing.assert_allclose(found.critical, np.sqrt(found.epsilon / unit), rtol=1e-4)
     np.testing.assert_allclose(found.gap, unit * found.level**2, rtol=1e-4)
 
 
@@ -151,12 +151,13 @@ def test_a_language_model_with_padding():
     model, tokenizer = slt.load("tiny-lm", revision="step633")
     data = slt.token_probe("two", [list(range(30)), list(range(5, 17))])
     found = CC(slt.causal_lm(model), data, "quantize", [0.1, 1.0], levels=[255, 31, 7, 3])
-    assert found.sizes == {"level": 4, "tolerance": 2, "bound": 2}
+    assert found.sizes == {"level": 4, "epsilon": 2, "bound": 2}
     # 29 + 11 losses count, however long the padding is.
     plain = slt.causal_lm(model).evaluate(slt.causal_lm(model).params, data.tensors("cpu"))
     assert int((~plain.isnan()).sum()) == 40
     assert float(found.init_loss) == pytest.approx(float(plain.nanmean()), rel=1e-5)
     assert found.gap.values[-1] > found.gap.values[0]
+    assert found.critical.sel(epsilon=0.1).ndim == 0
 
 
 def test_pruned_heads_are_those_whose_outputs_are_zero():

@@ -20,13 +20,13 @@ def sweep(scale, levels=LEVELS, grid=True, log=1):
             "gap": ("level", gap),
             "gap_stderr": ("level", gap / 20),
             "init_loss": ((), 2.0 - scale / 100),
-            "critical": ("tolerance", np.sqrt(scale / np.array([0.1, 0.3]))),
-            "interval": (("tolerance", "bound"), np.ones((2, 2))),
+            "critical": ("epsilon", np.sqrt(scale / np.array([0.1, 0.3]))),
+            "interval": (("epsilon", "bound"), np.ones((2, 2))),
         },
-        {"level": levels, "tolerance": [0.1, 0.3], "bound": ["lower", "upper"]},
+        {"level": levels, "epsilon": [0.1, 0.3], "bound": ["lower", "upper"]},
         {"log": log, "unit": "levels of the grid" if grid else "share"},
     )
-    return out.assign(bits=("tolerance", np.zeros(2))) if grid else out
+    return out.assign(bits=("epsilon", np.zeros(2))) if grid else out
 
 
 def series(count=6):
@@ -41,7 +41,7 @@ def series(count=6):
 
 def test_a_series_keeps_every_curve_and_pads_the_shorter():
     one = series()
-    assert one.sizes == {"step": 6, "scheme": 2, "level": 5, "tolerance": 2, "bound": 2}
+    assert one.sizes == {"step": 6, "scheme": 2, "level": 5, "epsilon": 2, "bound": 2}
     assert np.isnan(one.knob.sel(scheme="prune").values[3:]).all()
     np.testing.assert_allclose(one.gap.sel(scheme="grid")[0], 2 * LEVELS**-2.0)
     assert list(one.grid.values) == [1, 0]
