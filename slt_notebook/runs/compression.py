@@ -51,8 +51,7 @@ def critical_compression(
         scheme: "quantize" (grid of n levels), "factorize" (singular values dropped), "prune"
             (smallest weights to zero), "heads" (attention heads to zero), "noise", "torchao" (the
             int8 and int4 weight-only quantizers that people deploy; not interpolated; needs
-            torchao), or a scheme of
-            `models/compress.py`.
+            torchao), or a scheme of `models/compress.py`.
         tolerance: rise of the loss, nats; one or several.
         levels: of the scheme's knob, from the least compression to the most; its own by default.
         parameters: which weights: "matrices", "all", or a glob of parameter names.
@@ -62,11 +61,11 @@ def critical_compression(
             `seed`, ...
 
     Returns:
-        Dataset over `level` and `epsilon` (the tolerance): `loss`, `gap`, `gap_stderr` (paired, over examples;
-        for noise also over repeats), `setting` (the range that was best), `init_loss`; `critical
-        (epsilon)` and its 95 % `interval (epsilon, bound)`; of grids also `bits = log2
-        critical` and `bits_interval`.  An infinite value: no level (or every one) is within the
-        tolerance.
+        Dataset over `level` and `epsilon` (the tolerance): `loss`, `gap`, `gap_stderr` (paired,
+        over examples; for noise also over repeats), `setting` (the range that was best),
+        `init_loss`; `critical (epsilon)` and its 95 % `interval (epsilon, bound)`; of grids also
+        `bits = log2 critical` and `bits_interval`.  An infinite value: no level (or every one) is
+        within the tolerance.
 
     Raises:
         InputError: an unknown scheme or option, levels out of range, nothing to compress.
