@@ -65,6 +65,7 @@ _PUBLIC = {
     "loss_moments": "estimators.loss_moments",
     "embed": "estimators.embed",
     "group_influence": "estimators.groups",
+    "over_checkpoints": "estimators.checkpoints",
     "screen": "estimators.screens",
     "to_scores": "estimators.scores",
     "phase_mixture": "estimators.phases",
