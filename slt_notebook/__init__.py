@@ -97,6 +97,7 @@ _PUBLIC = {
     "CompressionView": "views.compression",
     "TransienceView": "views.transience",
     "OddsView": "views.odds",
+    "CalibrationView": "views.calibration",
     "Focus": "views.linking",
     "notes": "views.notes",
     "view": "views.dispatch",

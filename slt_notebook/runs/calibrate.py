@@ -166,10 +166,9 @@ def calibrate(
             said.append(f"steps {scale:g} times as large")
     why = tally(evidence)
     tried = f" (also tried: {', '.join(said[:-1])})" if said[:-1] else ""
-    return Calibration(
-        False, None, None, None, None, None, None,
-        f"no trustworthy setting found, because {why}{tried}", evidence,
-    )  # fmt: skip
+    reason = f"no trustworthy setting found, because {why}{tried}"
+    evidence.attrs["reason"] = reason
+    return Calibration(False, None, None, None, None, None, None, reason, evidence)
 
 
 def _curvature(loss, data: Probe, components: str, examples: int, seed: int, device) -> float:
@@ -250,6 +249,7 @@ def _chosen(evidence: xr.Dataset, kernel, chains: int, steps: int, precision: fl
         )
     cell = pick.iloc[0]
     key = {name: cell[name] for name in ("gamma", "nbeta", "share")}
+    evidence.attrs |= {f"chosen_{name}": float(value) for name, value in key.items()}
     burnin, draws = _length(evidence.sel(key), chains, steps, precision)
     half = evidence.sel(key | {"share": cell.share / 2})
     extrapolated = 2 * float(half.llc) - float(cell.llc)
@@ -260,6 +260,7 @@ def _chosen(evidence: xr.Dataset, kernel, chains: int, steps: int, precision: fl
         f"(error {cell.halved_error:.1%}), and {meaning}. LLC {cell.llc:.4g} ± {cell.mcse:.2g}; "
         f"{int(good.trusted.sum())} of {len(cells)} settings can be trusted"
     )
+    evidence.attrs["reason"] = reason
     return Calibration(
         True, chosen, float(cell.nbeta), float(cell.gamma), burnin, draws,
         {"mean": float(cell.llc), "mcse": float(cell.mcse), "extrapolated": extrapolated},

@@ -10,6 +10,7 @@ from slt_notebook import names
 from slt_notebook.errors import InputError, nearest, say
 from slt_notebook.estimators import tree as trees
 from slt_notebook.views._base import View
+from slt_notebook.views.calibration import CalibrationView, is_evidence
 from slt_notebook.views.influence import InfluenceExplorer
 from slt_notebook.views.linking import Focus, link
 from slt_notebook.views.notes import Notes, notes
@@ -63,6 +64,7 @@ def view(x: Any, **options: Any) -> Any:
     | a run (handle, tree, path) | `Views`: traces, and for its probes a strip and the explorer |
     | a probe Dataset | `InfluenceExplorer` |
     | a DataArray `(example, token)` or `(token,)`, a Dataset of such | `TokenStrip` |
+    | what `slt.calibrate` returns, or its evidence | `CalibrationView` |
     | what `slt.llc` returns | a chart of the LLC with its interval |
 
     Args:
@@ -80,10 +82,14 @@ def view(x: Any, **options: Any) -> Any:
         return _dataset(x, options)
     if isinstance(x, View):
         return x
+    if isinstance(getattr(x, "evidence", None), xr.Dataset):
+        return CalibrationView(x, **options)
     return _run(x, options)
 
 
 def _dataset(x: xr.Dataset, options: dict) -> Any:
+    if is_evidence(x):
+        return CalibrationView(x, **options)
     if names.LOSS in x and {names.CHAIN, names.DRAW, names.EXAMPLE} <= set(x[names.LOSS].dims):
         return InfluenceExplorer(x, **options)
     if {"mean", "interval"} <= set(x.data_vars):
