@@ -98,6 +98,8 @@ _PUBLIC = {
     "TransienceView": "views.transience",
     "OddsView": "views.odds",
     "CalibrationView": "views.calibration",
+    "SamplerBenchmark": "views.samplers",
+    "NetworkBuilder": "views.network",
     "Focus": "views.linking",
     "notes": "views.notes",
     "view": "views.dispatch",

@@ -107,19 +107,26 @@ def run(
             names.NBETA: (PROBLEM, np.asarray(values, float)),
         }
     )
-    out["relative_error"] = (out.estimate - out.truth) / out.truth
-    error = abs(out.relative_error).fillna(np.inf)
-    out["median_error"] = error.median(PROBLEM)
-    out["finite_share"] = out.finite.mean([PROBLEM, names.CHAIN])
-    dims = (SAMPLER, names.STEP_SIZE)
-    estimates = out.estimate.transpose(*dims, PROBLEM).values
-    out["order_preservation"] = (dims, np.apply_along_axis(order_preservation, 2, estimates, goal))
+    out = summarize(out)
     out.attrs = {
         names.GAMMA: gamma, "steps": steps, names.A_BURNIN: burnin, "seed": seed, "truth": truth,
         "kernels": "; ".join(f"{k}: {v!r}" for k, v in kernels.items()),
         names.A_SOURCE: "arXiv:2507.21449",
     }  # fmt: skip
     return out.transpose(SAMPLER, names.STEP_SIZE, PROBLEM, names.CHAIN)
+
+
+def summarize(data: xr.Dataset) -> xr.Dataset:
+    """Adds what follows from the estimates: errors, finite share, order preservation."""
+    out = data.copy()
+    out["relative_error"] = (out.estimate - out.truth) / out.truth
+    out["median_error"] = abs(out.relative_error).fillna(np.inf).median(PROBLEM)
+    out["finite_share"] = out.finite.mean([PROBLEM, names.CHAIN])
+    dims = (SAMPLER, names.STEP_SIZE)
+    estimates = out.estimate.transpose(*dims, PROBLEM).values
+    kept = np.apply_along_axis(order_preservation, 2, estimates, out.truth.values)
+    out["order_preservation"] = (dims, kept)
+    return out
 
 
 def order_preservation(estimate: np.ndarray, truth: np.ndarray) -> float:

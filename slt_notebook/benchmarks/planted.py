@@ -172,13 +172,21 @@ def from_weights(
     params = {f"layers.{i}.weight": w for i, w in enumerate(weights)}
     truth = product(list(params.values()))
     outputs = widths[-1]
+    names = list(params)
     if examples is None:
         data = array_probe("population", np.zeros(1), np.zeros(1))
-        variance = RANGE**2 / 3
+        factor = RANGE**2 / 3 / outputs
 
         def function(params, batch):
             gap = product(list(params.values())) - truth.to(batch["inputs"].device)
-            return variance / outputs * gap.square().sum()[None] + 0 * batch["inputs"]
+            return factor * gap.square().sum()[None] + 0 * batch["inputs"]
+
+        def gradient(params, batch):
+            def by_product(out):
+                gap = out - truth.to(out)
+                return factor * gap.square().sum((1, 2)), 2 * factor * gap
+
+            return _product_gradient(params, names, by_product)
 
     else:
         rng = np.random.default_rng([seed, 3])
@@ -189,9 +197,19 @@ def from_weights(
             gap = product(list(params.values())) - truth.to(batch["inputs"].device)
             return (batch["inputs"] @ gap.T).square().sum(-1) / outputs
 
+        def gradient(params, batch):
+            x = batch["inputs"]  # [chain, example, input]
+
+            def by_product(out):
+                miss = x @ (out - truth.to(out)).mT
+                loss = miss.square().sum((1, 2)) / (outputs * x.shape[1])
+                return loss, 2 / (outputs * x.shape[1]) * miss.mT @ x
+
+            return _product_gradient(params, names, by_product)
+
     smooth = proof.smooth
     return Problem(
-        name, loss_fn(params, function), data, sum(w.numel() for w in weights),
+        name, loss_fn(params, function, gradient=gradient), data, sum(w.numel() for w in weights),
         proof.local if smooth else proof.learning_coefficient,
         1 if smooth else proof.multiplicity, proof.certified, _why(proof),
         None, {"widths": widths, "ranks": ranks, "certificate": proof},
@@ -239,6 +257,32 @@ def product(weights: Sequence[Tensor]) -> Tensor:
     for weight in reversed(weights[:-1]):
         out = out @ weight
     return out
+
+
+def _product_gradient(params, names: list[str], by_product):
+    """Loss and gradients of a function of `W_L ... W_1`, for chains `[chain, out, in]` at once.
+
+    `by_product` gives the loss `[chain]` and its gradient by the product.  As in `product` the
+    chain of matrices is walked from its narrower end.
+    """
+    weights = [params[name] for name in names]
+    turned = weights[0].shape[2] > weights[-1].shape[1]
+    if turned:  # the same for the transposed product, W_1' ... W_L'
+        weights = [w.mT for w in reversed(weights)]
+    partial = [weights[0]]
+    for weight in weights[1:]:
+        partial.append(weight @ partial[-1])
+    loss, slope = by_product(partial[-1].mT if turned else partial[-1])
+    slope = slope.mT if turned else slope
+    grads = []
+    for layer in range(len(weights) - 1, 0, -1):
+        grads.append(slope @ partial[layer - 1].mT)
+        slope = weights[layer].mT @ slope
+    grads.append(slope)
+    grads.reverse()
+    if turned:
+        grads = [g.mT for g in reversed(grads)]
+    return loss, dict(zip(names, grads, strict=True))
 
 
 def _layer(rng: np.random.Generator, shape: tuple[int, int], rank: int) -> Tensor:

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_map
 from slt_notebook import names
 from slt_notebook.core import streams
 from slt_notebook.core.potential import Potential
-from slt_notebook.core.types import Batch, Evaluation, Info, Kernel, column
+from slt_notebook.core.types import Batch, Evaluation, Info, Kernel, column, row_sums
 
 
 class Step(NamedTuple):
@@ -67,9 +67,7 @@ def walk(
 
         new, info = moving.step(state, evaluate, *randomness)
         away = state.position - potential.center
-        # Row by row and in float64: rounding must not depend on how many chains walk together.
-        dots = [(a.double() * g).sum() for a, g in zip(away, info.grad, strict=True)]
-        virial = (torch.stack(dots) / dim).float()
+        virial = (row_sums(away.double() * info.grad) / dim).float()
         fresh = _causes(info, expected, new.position, alive)
         accept = info.accept
         if accept is None and accept_at(index):

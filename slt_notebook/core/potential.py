@@ -65,6 +65,8 @@ class Potential:
             chunk = batches[part]
             several = len(chunk) > 1 and same_shapes(chunk)
             one = self._batched if several else self._loop
+            if self._closed_form() and (several or len(chunk) == 1):
+                one = self._given
             loss, grad, counted = one(position[part], chunk)
             losses.append(loss)
             grads.append(grad)
@@ -82,6 +84,25 @@ class Potential:
         gradient = grad_and_value(partial(self._mean, loss=batched), has_aux=True)
         grad, (loss, counted) = vmap(gradient, randomness="error")(position, stacked)
         return loss.detach(), grad.detach(), counted
+
+    def _closed_form(self) -> bool:
+        """Whether the loss knows its gradient by every coordinate."""
+        if getattr(self.loss, "gradient", None) is None or len(self.space.pieces) != len(self.base):
+            return False
+        return all(piece.shape == tuple(self.base[piece.name].shape) for piece in self.space.pieces)
+
+    def _given(self, position: Tensor, batches: list[Batch]):
+        sizes = [piece.size for piece in self.space.pieces]
+        parts = torch.split(position, sizes, dim=1)
+        pairs = zip(self.space.pieces, parts, strict=True)
+        stacked = {p.name: part.reshape(-1, *p.shape) for p, part in pairs}
+        batch = {key: torch.stack([b[key] for b in batches]) for key in batches[0]}
+        with torch.no_grad():
+            loss, grads = self.loss.gradient(stacked, batch)  # pyright: ignore
+        flat = [grads[piece.name].reshape(len(position), -1) for piece in self.space.pieces]
+        size = len(next(iter(batches[0].values())))
+        counted = torch.full((len(position),), size, dtype=torch.int64, device=position.device)
+        return loss, torch.cat(flat, 1), counted
 
     def _loop(self, position: Tensor, batches: list[Batch]):
         losses, grads, counts = [], [], []

@@ -163,6 +163,7 @@ class FunctionLoss:
 
     function: Callable[[Params, Batch], Tensor]
     params: Mapping[str, Tensor]
+    gradient: Callable[[Params, Batch], tuple[Tensor, Params]] | None = None
     kind: str = field(default="array", init=False)
 
     def __call__(self, params: Params, batch: Batch) -> Tensor:
@@ -220,12 +221,22 @@ def supervised(module: nn.Module, criterion: Callable[[Any, Tensor], Tensor]) ->
     return SupervisedLoss(Shells(inner), criterion, params)
 
 
-def loss_fn(params: Mapping[str, Any], function: Callable[[Params, Batch], Tensor]) -> FunctionLoss:
+def loss_fn(
+    params: Mapping[str, Any],
+    function: Callable[[Params, Batch], Tensor],
+    *,
+    gradient: Callable[[Params, Batch], tuple[Tensor, Params]] | None = None,
+) -> FunctionLoss:
     """A loss from a pure function of parameters and batch.
 
     Args:
         params: w*: name to tensor (or array, or number).
         function: `(params, batch) -> [example]` or `[example, token]`; NaN means "not counted".
+        gradient: where the gradient is known in closed form: `(params, batch) -> (loss, grads)` of
+            many chains at once.  Every parameter and every field of the batch comes with a leading
+            chain axis; `loss` is the mean loss `[chain]` (all losses count), `grads` its gradient
+            by parameter, of the shapes of `params`.  For small problems it saves most of a step;
+            it is used where all parameters are sampled, and trusted.
 
     Raises:
         InputError: no parameters, or values that are not finite.
@@ -241,4 +252,4 @@ def loss_fn(params: Mapping[str, Any], function: Callable[[Params, Batch], Tenso
                 say(f"NaN or infinity in parameter {name!r}", "finite values", "mend w*")
             )
         tensors[name] = tensor
-    return FunctionLoss(function, tensors)
+    return FunctionLoss(function, tensors, gradient)

@@ -8,6 +8,7 @@ drives the chain, which R-hat and ESS do not see); chains must agree and have st
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from slt_notebook.errors import InputError, say
 from slt_notebook.models.probes import Probe
 from slt_notebook.runs import plan
 from slt_notebook.runs.run import sample
+from slt_notebook.runs.settle import CHAINS, settle
 from slt_notebook.runs.task import default_kernel
 from slt_notebook.runs.verdicts import judge, look, tally
 
@@ -30,6 +32,7 @@ SHARES = (1.0, 0.5, 0.25)
 """Step sizes of a sweep, as shares of 1 / (nbeta h + gamma), h the largest curvature at w*."""
 PLATEAU = 0.05  # relative change of the LLC over a neighbouring nbeta that counts as none
 GOOD = (0.3, 0.7)  # of rho_loc
+TRIES = 3  # choices that are confirmed at most
 POWER = 12  # pairs of gradients spent on the curvature
 
 
@@ -41,7 +44,9 @@ class Calibration:
         ok: whether there is a setting to trust.
         kernel, nbeta, gamma, burnin, draws: the setting (None where not `ok`); `draws` are the
             steps after burn-in, per chain, that the target precision needs.
-        llc: the estimate there: mean, its standard error, and the value extrapolated to step 0.
+        llc: the estimate there: mean, its standard error, the value extrapolated to step 0, and
+            the ends of an interval, `lower` and `upper` (with `confirm`: of all that is known to be
+            wrong with it, see `runs.settle`; without: of Monte Carlo error alone, two of them).
         reason: why this setting, or why none, in plain words.
         evidence: Dataset over (gamma, nbeta, share): `step_size`, `llc`, `mcse`, `ess`, `rhat`,
             `drift`, `virial`, `acceptance`, `rho_loc`, `rho_loc_error`, `halved` (relative change
@@ -83,12 +88,13 @@ def calibrate(
     components: str = "full",
     kernel: Kernel | None = None,
     nbetas=None,
-    gammas=(1.0, 300.0),
+    gammas=None,
     chains: int = 2,
     steps: int | None = None,
     batch_size: int | None = None,
-    precision: float = 0.05,
+    precision: float = 0.03,
     rounds: int = 3,
+    confirm: bool | None = None,
     seed: int = 0,
     device: str = "auto",
     progress: bool = False,
@@ -102,24 +108,31 @@ def calibrate(
        drift, R-hat is below 1.2, ESS is at least 20, `rho_loc` is not above 1 (batch noise)
        nor above 0.8 (nothing but localization), and half its step gives the same LLC within 5 %
        or two errors.  (The smallest step has no half to be compared with; it serves the next.)
-    4. Of the trusted ones the first choice is a plateau of the LLC over nbeta (5 %), at its largest
-       nbeta; without one, `rho_loc` in 0.3 to 0.7; then the largest step, which mixes best.
+    4. Of the trusted ones the first choice is a plateau of the LLC over nbeta / gamma (5 % from one
+       trusted ratio to the next), at its largest ratio; without one, `rho_loc` in 0.3 to 0.7, or,
+       where the data rule everywhere, the largest ratio; then the largest step, which mixes best.
     5. Nothing trusted: the sweep is repeated with a quarter of the steps' size, or, where only
        drift, R-hat or ESS stood in the way, with twice the length.
+    6. Where `confirm` says so, four chains of the choice and four of half its step walk on until
+       twice the length no longer changes the LLC (`runs.settle`); a choice that diverges or does
+       not settle is struck out and the next one is tried, three times at most.
 
     Args:
         loss, data, components, batch_size, seed, device: as in `slt.sample`; `batch_size` is
             all of the data up to 64 examples by default, else 32.
-        kernel: its step size is what is looked for; `SGHMC(friction=0.2)` for exact gradients and
+        kernel: its step size is what is looked for; `SGHMC(friction=0.05)` for exact gradients and
             `SGLD` for batches by default.  Its metric must not adapt.
-        nbetas: to try; by default `n / log n` (10,000 for fewer than 100 examples) and the 10th
+        nbetas: to try; by default `n / log n` (30,000 for fewer than 100 examples) and the 10th
             and the root of the 10th part of it.
-        gammas: to try.
+        gammas: to try; (3, 30) for exact gradients and (1, 300) for batches by default.  Less than
+            1 or so lets flat directions wander as far as the weights are long, to places of
+            another curvature, where a step that was stable at w* is not.
         chains, steps: of every setting; half of the steps are burn-in.  1000 steps for exact
             gradients and 400 for batches by default.  There are three step sizes for every
             pair of nbeta and gamma: with a large model pass few of those, and 200 steps.
         precision: the relative standard error that `draws` aims at, with 4 chains.
         rounds: sweeps at most.
+        confirm: step 6; None does it for exact gradients, whose steps cost little.
         progress: print a line per sweep.
 
     Returns:
@@ -133,10 +146,12 @@ def calibrate(
     batch = batch_size or (size if size <= 64 else 32)
     steps = steps or (1000 if batch == size else 400)
     if kernel is None:
-        kernel = SGHMC(friction=0.2) if batch == size else default_kernel()
-    top = size / np.log(size) if size >= 100 else 1e4
+        # Little friction: a soft direction is reached in 1 / (frequency * time step) steps, not in
+        # the square of that.
+        kernel = SGHMC(friction=0.05) if batch == size else default_kernel()
+    top = size / np.log(size) if size >= 100 else 3e4
     nbetas = sorted(float(v) for v in (nbetas or (top / 10, top / 10**0.5, top)))
-    gammas = sorted(float(v) for v in gammas)
+    gammas = sorted(float(v) for v in gammas or ((3, 30) if batch == size else (1, 300)))
     _check(kernel, nbetas, gammas, chains, steps, precision, rounds)
     curvature = _curvature(loss, data, components, max(batch, min(size, 4 * batch)), seed, device)
     scale, said, evidence = 1.0, [], None
@@ -156,7 +171,14 @@ def calibrate(
         if progress:
             print(f"sweep {number + 1}: {verdicts.count('trusted')} of {len(verdicts)} trusted")
         if "trusted" in verdicts:
-            return _chosen(evidence, kernel, chains, steps, precision)
+            check = confirm if confirm is not None else batch == size
+            walk = None
+            if check:
+                walk = partial(
+                    settle, loss, data, components=components, batch_size=batch, seed=seed + 1,
+                    device=device, steps=2 * steps, precision=precision,
+                )  # fmt: skip
+            return _chosen(evidence, kernel, chains, steps, precision, walk)
         waiting = sum(v in ("still drifting", "chains disagree", "too few draws") for v in verdicts)
         if waiting > len(verdicts) / 3:
             steps *= 2
@@ -223,49 +245,108 @@ def _sweep(loss, data, components, kernel, sizes, *, chains, steps, **settings) 
     return out
 
 
-def _chosen(evidence: xr.Dataset, kernel, chains: int, steps: int, precision: float):
+def _chosen(evidence: xr.Dataset, kernel, chains, steps, precision, walk=None) -> Calibration:
     cells = evidence.drop_vars("trace").to_dataframe().reset_index()
-    cells["plateau"] = False
-    for _, line in cells.groupby(["gamma", "share"]):
-        line = line.sort_values("nbeta")
-        value, ok = line.llc.to_numpy(), line.trusted.to_numpy()
-        for i in range(1, len(line)):
-            near = abs(value[i] - value[i - 1]) <= PLATEAU * abs(value[i])
-            cells.loc[line.index[i], "plateau"] = bool(near and ok[i] and ok[i - 1])
-    good = cells[cells.trusted].copy()
+    _plateaus(cells)
+    struck: list[str] = []
+    for _ in range(TRIES):
+        good = cells[cells.trusted]
+        if good.empty:
+            break
+        cell, meaning = _best(good)
+        key = {name: float(cell[name]) for name in ("gamma", "nbeta", "share")}
+        chosen: Any = replace(kernel, step_size=float(cell.step_size))
+        settled = walk and walk(kernel=chosen, nbeta=key["nbeta"], gamma=key["gamma"])
+        if settled is not None and not settled.ok:
+            struck.append(f"nbeta={cell.nbeta:.4g}, gamma={cell.gamma:.4g}: {settled.why}")
+            evidence.verdict.loc[key] = "did not last"
+            evidence.trusted.loc[key] = False
+            cells.loc[cell.name, "trusted"] = False
+            continue
+        evidence.attrs |= {f"chosen_{name}": value for name, value in key.items()}
+        return _found(evidence, key, cell, chosen, meaning, settled, chains, steps, precision)
+    reason = "no trustworthy setting found, because what looked settled did not last: " + "; ".join(
+        struck
+    )
+    evidence.attrs["reason"] = reason
+    return Calibration(False, None, None, None, None, None, None, reason, evidence)
+
+
+def _plateaus(cells) -> None:
+    """Marks the trusted cells whose LLC the next smaller nbeta / gamma does not change."""
+    cells["ratio"] = cells.nbeta / cells.gamma
+    cells["plateau"], cells["gained"] = False, np.nan
+    lines = cells[cells.trusted].sort_values(["ratio", "share"])
+    values = lines.groupby("ratio").llc.mean()
+    for row, cell in lines.iterrows():
+        below = values[values.index < cell.ratio * 0.999]
+        if len(below):
+            change = cell.llc - below.iloc[-1]
+            cells.loc[row, "gained"] = change  # pyright: ignore
+            cells.loc[row, "plateau"] = abs(change) <= PLATEAU * abs(cell.llc)  # pyright: ignore
+
+
+def _best(good) -> tuple[Any, str]:
+    """The cell to choose, and what its value means."""
     low, high = GOOD
-    good["in_range"] = good.rho_loc.between(low, high)
-    good["off"] = abs(np.log(good.rho_loc.clip(lower=1e-6) / np.sqrt(low * high)))
     if good.plateau.any():
-        pick = good[good.plateau].sort_values(["nbeta", "gamma", "share"], ascending=[0, 1, 0])
-        meaning = f"over nbeta the LLC has levelled off (less than {PLATEAU:.0%} to the next lower)"
-    else:
-        pick = good.sort_values(["in_range", "off", "share"], ascending=[False, True, False])
-        inside = bool(pick.in_range.iloc[0])
-        meaning = (
-            "no plateau of the LLC over nbeta was found, so the value belongs to this nbeta; "
-            f"rho_loc is {pick.rho_loc.iloc[0]:.2f}"
-            + ("" if inside else f", outside {low} to {high}: compare with care")
+        pick = good[good.plateau].sort_values(["ratio", "share"], ascending=False)
+        return pick.iloc[0], (
+            f"over nbeta / gamma the LLC has levelled off (less than {PLATEAU:.0%} to the next "
+            "lower)"
         )
-    cell = pick.iloc[0]
-    key = {name: cell[name] for name in ("gamma", "nbeta", "share")}
-    evidence.attrs |= {f"chosen_{name}": float(value) for name, value in key.items()}
-    burnin, draws = _length(evidence.sel(key), chains, steps, precision)
-    half = evidence.sel(key | {"share": cell.share / 2})
-    extrapolated = 2 * float(half.llc) - float(cell.llc)
-    chosen: Any = replace(kernel, step_size=float(cell.step_size))
+    none = "no plateau of the LLC over nbeta was found, so the value belongs to this nbeta"
+    if (good.rho_loc < low).all():
+        cell = good.sort_values(["ratio", "share"], ascending=False).iloc[0]
+        return cell, (
+            f"{none}; rho_loc is {cell.rho_loc:.2f}: the data rule at every setting, so the one "
+            "with the least localization is taken"
+        )
+    off = abs(np.log(good.rho_loc.clip(lower=1e-6) / np.sqrt(low * high)))
+    order = good.assign(inside=good.rho_loc.between(low, high), off=off)
+    cell = order.sort_values(["inside", "off", "share"], ascending=[False, True, False]).iloc[0]
+    far = "" if cell.inside else f", outside {low} to {high}: compare with care"
+    return cell, f"{none}; rho_loc is {cell.rho_loc:.2f}{far}"
+
+
+def _found(evidence, key, cell, chosen, meaning, settled, chains, steps, precision) -> Calibration:
+    """The verdict on the setting that was chosen, in numbers and in words."""
+    here, half = evidence.sel(key), evidence.sel(key | {"share": cell.share / 2})
+    burnin, draws = _length(here, chains, steps, precision)
+    mean, mcse = float(cell.llc), float(cell.mcse)
+    value = {
+        "mean": mean, "mcse": mcse, "extrapolated": 2 * float(half.llc) - mean,
+        "lower": mean - 2 * mcse, "upper": mean + 2 * mcse,
+    }  # fmt: skip
+    lasted = ""
+    if settled is not None:
+        memory = CHAINS * (settled.steps - settled.burnin) / max(settled.ess, 1.0)
+        sd = settled.mcse * np.sqrt(max(settled.ess, 1.0))
+        draws = _draws(sd, settled.mean, memory, precision)
+        burnin = settled.burnin
+        value = {
+            "mean": settled.mean, "mcse": settled.mcse,
+            "extrapolated": settled.mean * (1 - settled.halved),
+            # What the last ratio added bounds what the localization still keeps away.
+            "lower": settled.interval[0],
+            "upper": settled.interval[1] + max(0.0, float(np.nan_to_num(cell.gained))),
+        }  # fmt: skip
+        lasted = (
+            f"; twice the length changes it by {settled.doubled:+.1%} ({settled.steps} steps, "
+            f"{CHAINS} chains)"
+        )
+    total = int(evidence.trusted.sum())
     reason = (
         f"step_size={cell.step_size:.3g}, nbeta={cell.nbeta:.4g}, gamma={cell.gamma:.4g}: chains "
         f"agree (R-hat {cell.rhat:.3f}), half the step changes the LLC by {cell.halved:+.1%} "
-        f"(error {cell.halved_error:.1%}), and {meaning}. LLC {cell.llc:.4g} ± {cell.mcse:.2g}; "
-        f"{int(good.trusted.sum())} of {len(cells)} settings can be trusted"
+        f"(error {cell.halved_error:.1%}), and {meaning}{lasted}. "
+        f"LLC {value['mean']:.4g} ± {value['mcse']:.2g}; "
+        f"{total} of {evidence.trusted.size} settings can be trusted"
     )
     evidence.attrs["reason"] = reason
     return Calibration(
-        True, chosen, float(cell.nbeta), float(cell.gamma), burnin, draws,
-        {"mean": float(cell.llc), "mcse": float(cell.mcse), "extrapolated": extrapolated},
-        reason, evidence,
-    )  # fmt: skip
+        True, chosen, key["nbeta"], key["gamma"], burnin, draws, value, reason, evidence
+    )
 
 
 def _length(cell: xr.Dataset, chains: int, steps: int, precision: float) -> tuple[int, int]:
@@ -278,9 +359,14 @@ def _length(cell: xr.Dataset, chains: int, steps: int, precision: float) -> tupl
     kept = chains * (steps - steps // 2)
     memory = kept / max(float(cell.ess), 1.0)  # steps per effective draw
     sd = float(cell.mcse) * np.sqrt(max(float(cell.ess), 1.0))
-    needed = (sd / (precision * abs(float(cell.llc)))) ** 2 * memory / 4
     burnin = int(min(max(2 * arrived, 5 * memory), 10 * steps))
-    return burnin, int(np.clip(np.ceil(needed), 100, 100_000))
+    return burnin, _draws(sd, float(cell.llc), memory, precision)
+
+
+def _draws(sd: float, value: float, memory: float, precision: float) -> int:
+    """Steps per chain, for 4 chains, at the relative standard error `precision`."""
+    needed = (sd / (precision * max(abs(value), 1e-12))) ** 2 * memory / 4
+    return int(np.clip(np.ceil(needed), max(100, 10 * memory), 100_000))
 
 
 def _check(kernel, nbetas, gammas, chains, steps, precision, rounds) -> None:

@@ -17,7 +17,7 @@ from slt_notebook import names
 from slt_notebook.core import streams
 from slt_notebook.core.chains import walk
 from slt_notebook.core.potential import Potential
-from slt_notebook.core.types import Batch, column
+from slt_notebook.core.types import Batch, column, row_sums
 from slt_notebook.runs.baseline import Baseline
 from slt_notebook.runs.control import Board, plain
 from slt_notebook.runs.free import deviation, free_steps
@@ -219,7 +219,7 @@ class Buffer:
 
 def norms(rows: Tensor) -> Tensor:
     """Euclidean norm of every row, in a way that does not round by how many rows there are."""
-    return torch.stack([row.double().square().sum().sqrt() for row in rows]).float()
+    return row_sums(rows.double().square()).sqrt().float()
 
 
 def measure(job: Job, potential: Potential, position: Tensor, alive: Tensor, probe: Batch):

@@ -1,4 +1,4 @@
-"""On what evidence was a setting chosen?  `CalibrationView`: the surface of settings, their traces."""
+"""On what evidence was a setting chosen?  `CalibrationView`: the settings tried, their traces."""
 
 from typing import Any
 

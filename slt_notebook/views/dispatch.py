@@ -14,6 +14,7 @@ from slt_notebook.views.calibration import CalibrationView, is_evidence
 from slt_notebook.views.influence import InfluenceExplorer
 from slt_notebook.views.linking import Focus, link
 from slt_notebook.views.notes import Notes, notes
+from slt_notebook.views.samplers import SamplerBenchmark, is_benchmark
 from slt_notebook.views.tokens import TokenStrip
 
 
@@ -65,6 +66,7 @@ def view(x: Any, **options: Any) -> Any:
     | a probe Dataset | `InfluenceExplorer` |
     | a DataArray `(example, token)` or `(token,)`, a Dataset of such | `TokenStrip` |
     | what `slt.calibrate` returns, or its evidence | `CalibrationView` |
+    | what `slt.benchmarks.run` returns | `SamplerBenchmark` |
     | what `slt.llc` returns | a chart of the LLC with its interval |
 
     Args:
@@ -88,6 +90,8 @@ def view(x: Any, **options: Any) -> Any:
 
 
 def _dataset(x: xr.Dataset, options: dict) -> Any:
+    if is_benchmark(x):
+        return SamplerBenchmark(x, **options)
     if is_evidence(x):
         return CalibrationView(x, **options)
     if names.LOSS in x and {names.CHAIN, names.DRAW, names.EXAMPLE} <= set(x[names.LOSS].dims):

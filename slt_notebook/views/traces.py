@@ -30,6 +30,7 @@ class TraceView(View):
         focus: a Focus to share with other views (kept for linking; steps are not tokens, so the
             window has its own trait).
         burnin: steps to leave out; the run's own burn-in if None.
+        truth: the LLC where it is known (a benchmark): drawn as a line under the traces.
 
     Attributes:
         burnin: int, steps. window: [first, past the last] step, or None. hidden: positions of the
@@ -48,7 +49,13 @@ class TraceView(View):
     badges = traitlets.List(traitlets.Dict()).tag(sync=True)
 
     def __init__(
-        self, run: Any, *, focus: Focus | None = None, burnin: int | None = None, **unknown: Any
+        self,
+        run: Any,
+        *,
+        focus: Focus | None = None,
+        burnin: int | None = None,
+        truth: float | None = None,
+        **unknown: Any,
     ) -> None:
         refuse(unknown, TraceView)
         check_trait(focus, Focus, "focus", "pass slt.Focus(), or leave it out")
@@ -70,6 +77,7 @@ class TraceView(View):
             steps=steps,
             burnin=own,
             component=str(data.attrs.get(names.A_COMPONENT, "full")),
+            truth=None if truth is None else _plain(truth),
         )
         super().__init__(
             payload=payload,

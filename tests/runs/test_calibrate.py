@@ -21,7 +21,7 @@ def noisy_regression(examples=400, features=4, noise=2.0, seed=0):
     "problem", [B.linear_gaussian(8, 60), B.reduced_rank(6, 4, 5, 2)], ids=repr
 )
 def test_finds_a_known_answer_with_nothing_told(problem):
-    found = calibrate(problem.loss, problem.data, steps=600)
+    found = calibrate(problem.loss, problem.data, steps=400)
     assert found.ok and found.evidence.trusted.sum() >= 1
     expected = problem.exact(found.nbeta, found.gamma)
     if np.isnan(expected):
@@ -64,7 +64,7 @@ def test_batch_noise_is_found_where_rhat_and_ess_see_nothing():
     with pytest.raises(InputError, match="no trustworthy"):
         found.settings()
     # the same settings with exact gradients are fine
-    whole = calibrate(problem.loss, problem.data, batch_size=400, **settings)
+    whole = calibrate(problem.loss, problem.data, batch_size=400, confirm=False, **settings)
     assert whole.ok
     expected = problem.exact(3000.0, 100.0)
     assert abs(whole.llc["mean"] - expected) < 4 * whole.llc["mcse"] + verdicts.BIAS * expected
@@ -76,13 +76,13 @@ def test_weights_that_are_no_minimum_are_named():
 
     loss = slt.loss_fn({"w": torch.zeros(3)}, function)
     data = slt.array_probe("train", np.ones((10, 3)), np.zeros(10))
-    found = calibrate(loss, data, nbetas=(10.0,), gammas=(5.0,), steps=200, rounds=1)
+    found = calibrate(loss, data, nbetas=(10.0,), gammas=(5.0,), steps=200, rounds=1, confirm=False)
     assert not found.ok and "no minimum" in found.reason
 
 
 def test_the_same_verdict_with_three_seeds_and_a_dataset_of_evidence():
     problem = B.linear_gaussian(6, 40)
-    settings = {"nbetas": (100.0, 1000.0), "gammas": (1.0,), "steps": 500}
+    settings = {"nbetas": (100.0, 1000.0), "gammas": (1.0,), "steps": 500, "confirm": False}
     found = [calibrate(problem.loss, problem.data, seed=s, **settings) for s in range(3)]
     assert all(f.ok for f in found)
     evidence = found[0].evidence

@@ -23,6 +23,7 @@ interface Meta extends PayloadMeta {
   steps: number;
   burnin: number;
   component: string;
+  truth?: number | null;
 }
 
 interface Estimate {
@@ -192,6 +193,8 @@ class Traces {
     const spread = late.map((p, i) => band[i + points.length - late.length] || 0);
     let low = quantile(late.map((p, i) => p.mean - spread[i]), 0.01);
     let high = quantile(late.map((p, i) => p.mean + spread[i]), 0.99);
+    const truth = this.meta.truth ?? null;
+    if (truth !== null) [low, high] = [Math.min(low, truth), Math.max(high, truth)];
     if (low > 0 && low < high * 0.5) low = 0;
     if (!(high > low)) [low, high] = [low - 0.5, high + 0.5];
     const pad = 0.08 * (high - low);
@@ -205,6 +208,10 @@ class Traces {
       if (points.length > 1) parts.push(s("path", { class: "band", d: line([...up, ...down]) + "Z" }));
     }
     parts.push(s("path", { class: "mean", d: line(points.map((p) => [this.x(p.step), y(clip(p.mean))] as const)) }));
+    if (truth !== null) {
+      parts.push(s("line", { class: "truth", x1: LEFT, x2: this.width - RIGHT, y1: y(truth), y2: y(truth) }, s("title", {}, `known: ${show(truth, false, 4)}`)));
+      parts.push(s("text", { class: "truth", x: this.width - RIGHT, y: y(truth) - 5, "text-anchor": "end" }, `known answer ${show(truth, false, 4)}`));
+    }
     return parts;
   }
 
