@@ -1,0 +1,162 @@
+"""What sweeps over components cost.  Each part prints its figure; none runs in the test suite.
+
+python -m tests.bench.bench_components derive      components of SmolLM2-135M's architecture
+python -m tests.bench.bench_components prefix      restricted sampling with and without a prefix
+python -m tests.bench.bench_components devinterp   susceptibilities of 8 heads, both sides
+python -m tests.bench.bench_components sweep       all heads + full of tiny-lm (54 TFLOP)
+"""
+
+import argparse
+import logging
+import os
+import statistics
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+import slt_notebook as slt
+from slt_notebook.runs import shared
+from tests.bench.bench_sampling import prepare
+
+
+def peak() -> float:
+    """Largest resident memory of this process so far, GB."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+def derive() -> None:
+    """Random weights in the architecture of SmolLM2-135M: 30 layers, 9 heads, 3 key-value heads."""
+    config = LlamaConfig(
+        hidden_size=576, num_hidden_layers=30, num_attention_heads=9, num_key_value_heads=3,
+        intermediate_size=1536, vocab_size=49152, tie_word_embeddings=True,
+        max_position_embeddings=8192,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config).eval()
+    began = time.perf_counter()
+    table = slt.components(model)
+    took = time.perf_counter() - began
+    kinds = table.kind.value_counts()
+    print(f"{len(table)} components ({kinds['head']} heads, {kinds['keys and values']} groups)")
+    print(f"derived and verified in {took:.1f} s; {peak():.2f} GB, the model included")
+
+
+def prefix(draws: int, rounds: int) -> None:
+    """The last quarter of a 12-layer GPT-2-size model, a probe measured at every draw."""
+    model = GPT2LMHeadModel(GPT2Config()).eval()
+    loss = slt.causal_lm(model)
+    rng = np.random.default_rng(0)
+    data = slt.token_probe("data", rng.integers(0, 50257, (8, 32)))
+    probe = slt.token_probe("probe", rng.integers(0, 50257, (8, 32)))
+    limit = shared.PREFIX_BYTES
+    times = {"kept": [], "not kept": []}
+    for number in range(rounds + 1):
+        for name, size in (("kept", limit), ("not kept", 0)):
+            shared.PREFIX_BYTES = size
+            began = time.perf_counter()
+            slt.sample(
+                loss, data, probes=[probe], components="l9+l10+l11", kernel=slt.SGLD(1e-7),
+                nbeta=10.0, gamma=100.0, chains=2, draws=draws if number else 1, batch_size=2,
+                progress=False,
+            )  # fmt: skip
+            if number:
+                times[name].append(time.perf_counter() - began)
+    shared.PREFIX_BYTES = limit
+    _ratio(times, "not kept", "kept")
+
+
+def devinterp(draws: int, rounds: int) -> None:
+    """Eight heads and the full run of tiny-lm, 48 sequences at every draw, chi computed."""
+    from datasets import Dataset
+    from devinterp.slt.susceptibilities import susceptibilities
+    from devinterp.slt.weight_restrictions import create_param_masks
+
+    model, data, probe = prepare()
+    heads = [f"l{i}.h{j}" for i in (0, 1) for j in range(4)]
+
+    def ours(folder: Path, draws: int) -> None:
+        found = slt.sample(
+            slt.causal_lm(model), slt.token_probe("data", data), components=["full", *heads],
+            probes=[slt.token_probe("probe", probe)], kernel=slt.SGLD(1e-4), nbeta=30.0,
+            gamma=300.0, chains=4, draws=draws, batch_size=16, store=folder / "sweep",
+            progress=False,
+        )  # fmt: skip
+        slt.susceptibility(found, estimator="two-chain")
+
+    def masks(name: str):
+        """The same heads: devinterp does not know the architecture, so by hand."""
+        table = slt.models.components.parts(model)
+        out = {n: torch.zeros_like(p) for n, p in model.named_parameters()}
+        for piece in table[name].pieces:
+            out[piece.name][piece.slices] = 1
+        return {n: m for n, m in out.items() if m.any()}
+
+    def theirs(folder: Path, draws: int) -> None:
+        rows = lambda ids: Dataset.from_dict({"input_ids": ids.tolist()}).with_format("torch")
+        susceptibilities(
+            model, rows(data), {"probe": (rows(probe), len(probe) // 16)},
+            {"full": None, **{h: masks(h) for h in heads}}, sampling_task="probe", lr=1e-4,
+            n_beta=30.0, localization=300.0, num_chains=4, num_draws=draws, batch_size=16,
+            num_init_loss_batches=1, include_sampling_task=True, device="cpu",
+            output_path=str(folder / "theirs"),
+        )  # fmt: skip
+
+    assert create_param_masks
+    times = {"slt-notebook": [], "devinterp 2.0.1": []}
+    for number in range(rounds + 1):
+        for name, side in (("slt-notebook", ours), ("devinterp 2.0.1", theirs)):
+            with tempfile.TemporaryDirectory() as folder:
+                began = time.perf_counter()
+                side(Path(folder), draws if number else 2)
+                if number:
+                    times[name].append(time.perf_counter() - began)
+    _ratio(times, "devinterp 2.0.1", "slt-notebook")
+
+
+def sweep(draws: int) -> None:
+    """All heads and full, one checkpoint, 4 chains, batch 16 x 128, a probe of 3,000 tokens."""
+    model, data, probe = prepare()
+    began = time.perf_counter()
+    slt.sample(
+        slt.causal_lm(model), slt.token_probe("data", data), components=["full", "l*.h*"],
+        probes=[slt.token_probe("probe", probe[:24])], kernel=slt.SGLD(5e-5), nbeta=2000.0,
+        gamma=1500.0, chains=4, draws=draws, batch_size=16, progress=False,
+    )  # fmt: skip
+    took = time.perf_counter() - began
+    print(f"{draws} draws: {took / 60:.1f} min ({took / 60 * 200 / draws:.1f} min for 200)")
+
+
+def _ratio(times: dict[str, list[float]], slow: str, fast: str) -> None:
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    for name, value in medians.items():
+        print(f"{name:18s} {value:7.2f} s  ({', '.join(f'{v:.2f}' for v in times[name])})")
+    print(f"{slow} / {fast} = {medians[slow] / medians[fast]:.2f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("part", choices=["derive", "prefix", "devinterp", "sweep"])
+    parser.add_argument("--draws", type=int)
+    parser.add_argument("--rounds", type=int, default=3)
+    asked = parser.parse_args()
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    os.environ["TQDM_DISABLE"] = "1"
+    if asked.part == "derive":
+        derive()
+    elif asked.part == "prefix":
+        prefix(asked.draws or 10, asked.rounds)
+    elif asked.part == "devinterp":
+        devinterp(asked.draws or 20, asked.rounds)
+    else:
+        sweep(asked.draws or 200)
+
+
+if __name__ == "__main__":
+    main()
