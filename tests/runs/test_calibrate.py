@@ -21,7 +21,7 @@ def noisy_regression(examples=400, features=4, noise=2.0, seed=0):
     "problem", [B.linear_gaussian(8, 60), B.reduced_rank(6, 4, 5, 2)], ids=repr
 )
 def test_finds_a_known_answer_with_nothing_told(problem):
-    found = calibrate(problem.loss, problem.data, steps=400)
+    found = calibrate(problem.loss, problem.data, steps=600, confirm=False)
     assert found.ok and found.evidence.trusted.sum() >= 1
     expected = problem.exact(found.nbeta, found.gamma)
     if np.isnan(expected):
