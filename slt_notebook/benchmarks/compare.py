@@ -69,7 +69,7 @@ def run(
         with `chain` besides: `chain_estimate` and `finite`; over (sampler, step_size):
         `order_preservation`, `finite_share`, `median_error` (of absolute relative errors, infinite
         for what is not finite); and over problem, as coordinates: `truth`, `learning_coefficient`,
-        `certified`, `parameters`, `nbeta`.  A chain that did not stay finite is NaN.
+        `certified` and `why` in words, `parameters`, `nbeta`.  A chain that did not stay finite is NaN.
 
     Raises:
         InputError: no samplers, problems or step sizes; names that repeat.
@@ -103,6 +103,7 @@ def run(
             "truth": (PROBLEM, goal),
             "learning_coefficient": (PROBLEM, [p.learning_coefficient for p in problems]),
             "certified": (PROBLEM, [p.certified for p in problems]),
+            "why": (PROBLEM, [p.why for p in problems]),
             "parameters": (PROBLEM, [p.dim for p in problems]),
             names.NBETA: (PROBLEM, np.asarray(values, float)),
         }
