@@ -34,12 +34,12 @@ interface Meta extends PayloadMeta {
 }
 
 const METRICS: [key: string, label: string, meaning: string][] = [
-  ["llc", "LLC", "the estimate"],
+  ["llc", "LLC", "the estimate, with its Monte Carlo error"],
   ["rho_loc", "rho_loc", "rise of the loss over its rise under localization alone: 0.3 to 0.7 is good, above 1 the noise of the batches drives the chain"],
   ["halved", "change at half the step", "relative; within 5 % or two of its errors is let pass"],
-  ["rhat", "R-hat", "1 where chains agree"],
-  ["ess", "effective draws", "of both chains"],
-  ["virial", "virial ratio", "1 in equilibrium"],
+  ["rhat", "R-hat", "1 where chains agree; a diagnostic, without an error of its own"],
+  ["ess", "effective draws", "of all chains of the setting; an estimate without an error of its own"],
+  ["virial", "virial ratio", "1 in equilibrium; shown without its error"],
 ];
 const CSS = CHAIN_CSS + css;
 
@@ -102,6 +102,16 @@ class Calibration {
     if (focus) this.surface.querySelector<HTMLElement>('[aria-selected="true"]')?.focus();
   }
 
+  /** The number in a cell, with its standard error where it has one. */
+  private written(cell: Cell): string {
+    const value = cell[this.metric] as number | null;
+    if (value === null) return "none";
+    const error = cell[{ llc: "mcse", rho_loc: "rho_loc_error", halved: "halved_error" }[this.metric] ?? ""] as number | null | undefined;
+    const size = this.metric === "halved" ? 100 : 1;
+    const tail = this.metric === "halved" ? " %" : "";
+    return show(size * value, this.metric === "halved") + (error === null || error === undefined ? "" : ` \u00b1 ${show(size * error, false, 2)}`) + tail;
+  }
+
   private index(g: number, b: number, c: number): number {
     return (g * this.meta.nbetas.length + b) * this.meta.shares.length + c;
   }
@@ -120,7 +130,7 @@ class Calibration {
             const k = this.index(g, b, c);
             const cell = cells[k];
             const value = cell[this.metric] as number | null;
-            const text = value === null ? "none" : this.metric === "halved" ? `${show(100 * value, true)} %` : show(value);
+            const text = this.written(cell);
             const strength = cell.trusted && value !== null ? Math.round((45 * Math.abs(value)) / top) : 0;
             const name = `${cell.trusted ? "trusted" : cell.verdict}, gamma ${show(gamma)}, nbeta ${show(cell.nbeta)}, step ${show(cell.step_size)}: ${text}${k === chosen ? ", chosen" : ""}`;
             const button = h(

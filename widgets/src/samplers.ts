@@ -74,7 +74,7 @@ class Samplers {
       this.chips,
       h("div", { class: "two" }, this.left, h("div", {}, this.right, this.now)),
       this.twin,
-      h("p", { class: "foot" }, `${meta.about} Lines: median of the absolute relative error over the networks, with the quartiles; what did not stay finite counts as infinite. Drag the blue line, or use its arrow keys, to choose a step size; click a network to follow it. Open circles are not certified.`),
+      h("p", { class: "foot" }, `${meta.about} Lines: median of the absolute relative error over the networks, with the quartiles; what did not stay finite counts as infinite. Drag the blue line, or use its arrow keys, to choose a step size; click a network to follow it. Open circles are not certified. \u00b1 is the Monte Carlo error.`),
     );
     this.left.addEventListener("pointerdown", (event) => {
       this.dragging = true;
@@ -112,6 +112,14 @@ class Samplers {
   private value(sampler: number, step: number, problem: number): number {
     const { steps, problems } = this.meta;
     return this.data.estimate[(sampler * steps.length + step) * problems.length + problem];
+  }
+
+  /** "118 ± 2", with the Monte Carlo error, or that it is not finite. */
+  private written(sampler: number, step: number, problem: number): string {
+    const value = this.value(sampler, step, problem);
+    const { steps, problems } = this.meta;
+    const error = this.data.mcse[(sampler * steps.length + step) * problems.length + problem];
+    return Number.isFinite(value) ? `${show(value, false, 4)} \u00b1 ${show(error, false, 2)}` : "not finite";
   }
 
   private errors(sampler: number, step: number, subset: number[]): number[] {
@@ -238,7 +246,7 @@ class Samplers {
           s(
             "circle",
             { class: `dot${problems[p].certified ? "" : " open"}${state}`, cx: x(logs[i]), cy: y(clip(log)), r: this.pinned === p ? 5 : 3.6, "data-problem": p },
-            s("title", {}, `${problems[p].name}, ${name}: ${show(estimate, false, 4)} of ${show(truth[p], false, 4)}`),
+            s("title", {}, `${problems[p].name}, ${name}: ${this.written(k, this.step, p)}; true ${show(truth[p], false, 4)}`),
           ),
         );
       });
@@ -262,7 +270,7 @@ class Samplers {
       return;
     }
     const p = problems[this.pinned];
-    const found = samplers.flatMap((name, k) => (this.hidden.has(k) ? [] : [`${name} ${show(this.value(k, this.step, this.pinned), false, 4)}`]));
+    const found = samplers.flatMap((name, k) => (this.hidden.has(k) ? [] : [`${name} ${this.written(k, this.step, this.pinned)}`]));
     fill(this.now, `${p.name}: ${p.parameters.toLocaleString("en")} parameters, \u03bb = ${show(this.data.truth[this.pinned], false, 5)} (${p.certified ? "certified" : "not certified"}). ${found.join("; ")}. ${p.note}`);
   }
 
