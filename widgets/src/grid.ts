@@ -8,20 +8,10 @@ import { robustLimit, roundUp, STEPS, stepClass } from "./lib/color";
 import { add, csv, download, fill, h, show } from "./lib/dom";
 import { FocusLink } from "./lib/focus";
 import type { Part } from "./lib/focus";
+import type { Metric } from "./lib/metric";
 import { mount } from "./lib/mount";
 import { useTheme } from "./lib/theme";
 import css from "./grid.css";
-
-interface Metric {
-  label: string;
-  unit: string;
-  negative: string;
-  positive: string;
-  scale: "diverging" | "sequential";
-  limit: number | null;
-  error: boolean;
-  note: string;
-}
 
 interface Cell {
   component: string;

@@ -9,19 +9,12 @@ import type { CorpusData } from "./lib/corpus";
 import { add, fill, h, show } from "./lib/dom";
 import type { Source } from "./lib/panel";
 import { written } from "./lib/panel";
+import type { Metric } from "./lib/metric";
 import { mount } from "./lib/mount";
 import { viewer as makeViewer } from "./lib/viewer";
 
-interface Metric {
-  label: string;
-  unit: string;
-  negative: string;
-  positive: string;
-  scale: "diverging" | "sequential";
-  limit: number | null;
-  error: boolean;
+interface TokenMetric extends Metric {
   z: number;
-  note: string;
   component?: string; // whose numbers these are, where they are a component's
 }
 
@@ -29,7 +22,7 @@ const QUANTILE = 0.995;
 
 async function draw(props: RenderProps): Promise<void> {
   const { model, el, signal } = props;
-  const meta = model.get("meta") as PayloadMeta & { title: string; metrics: Metric[] };
+  const meta = model.get("meta") as PayloadMeta & { title: string; metrics: TokenMetric[] };
   const data = await unpack(meta, model.get("payload"));
   if (signal?.aborted) return;
   const corpus = new Corpus(data as unknown as CorpusData);
