@@ -79,7 +79,7 @@ def test_losses_that_are_not_finite_at_the_center(data):
         ({"gamma": float("nan")}, "finite"),
         ({"batches": "both"}, "'per_chain' or 'shared'"),
         ({"num_chains": 4}, "did you mean 'chains'"),
-        ({"components": "l0.h1"}, "'full' or 'param:"),
+        ({"components": "l0.h1"}, "one of full, param:0.weight"),
         ({"components": "param:3.wieght"}, "did you mean '3.weight'"),
         ({"device": "quantum"}, "device='quantum'"),
         ({"executor": 3}, "submit"),
