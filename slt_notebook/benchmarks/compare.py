@@ -69,7 +69,8 @@ def run(
         with `chain` besides: `chain_estimate` and `finite`; over (sampler, step_size):
         `order_preservation`, `finite_share`, `median_error` (of absolute relative errors, infinite
         for what is not finite); and over problem, as coordinates: `truth`, `learning_coefficient`,
-        `certified` and `why` in words, `parameters`, `nbeta`.  A chain that did not stay finite is NaN.
+        `certified` and `why` in words, `parameters`, `nbeta`.  A chain that did not stay finite is
+        NaN.
 
     Raises:
         InputError: no samplers, problems or step sizes; names that repeat.

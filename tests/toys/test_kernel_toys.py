@@ -49,7 +49,7 @@ def test_the_answers_of_the_two_tasks():
 
 
 def test_a_shared_network_tells_its_tasks_apart():
-    # Fewer draws will not do: the mean of a squared correlation has a floor of 1 / (effective draws),
+    # Fewer draws will not do: the mean of a squared correlation has a floor of 1 / effective draws,
     # which at 80 draws a chain is larger than what two tasks share.
     toy, found, _ = tasks("shared")
     assert toy.facts["held_accuracy"] > 0.9
