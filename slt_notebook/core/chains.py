@@ -15,7 +15,8 @@ from torch.utils._pytree import tree_map
 from slt_notebook import names
 from slt_notebook.core import streams
 from slt_notebook.core.potential import Potential
-from slt_notebook.core.types import Batch, Evaluation, Info, Kernel, column, row_sums
+from slt_notebook.core.rows import finite_rows, row_dots
+from slt_notebook.core.types import Batch, Evaluation, Info, Kernel, column
 
 
 class Step(NamedTuple):
@@ -66,8 +67,7 @@ def walk(
             return _of_living(potential, position, here, alive)
 
         new, info = moving.step(state, evaluate, *randomness)
-        away = state.position - potential.center
-        virial = (row_sums(away.double() * info.grad) / dim).float()
+        virial = (row_dots(state.position, info.grad, potential.center) / dim).float()
         fresh = _causes(info, expected, new.position, alive)
         accept = info.accept
         if accept is None and accept_at(index):
@@ -106,8 +106,8 @@ def _causes(info: Info, expected: Tensor, position: Tensor, alive: Tensor) -> Te
     """What stopped each living chain in this step: codes `[chain]` int8."""
     # A loss that is NaN where it counted at w* would otherwise pass as padding.
     bad_loss = ~info.loss.isfinite() | (info.counted < expected)
-    bad_grad = ~info.grad.isfinite().all(1)
-    bad_position = ~position.isfinite().all(1)
+    bad_grad = ~finite_rows(info.grad)
+    bad_position = ~finite_rows(position)
     code = torch.zeros_like(alive, dtype=torch.int8)
     code[bad_position] = names.STATUS_POSITION
     code[bad_grad] = names.STATUS_GRADIENT
@@ -120,7 +120,7 @@ def _acceptance(potential, kernel, state, new, info, evaluate):
     after = evaluate(new.position)
     nbeta, gamma = column(potential.nbeta, info.grad), column(potential.gamma, info.grad)
     away = state.position - potential.center
-    energy = nbeta[:, 0] * info.loss + gamma[:, 0] / 2 * away.square().sum(1)
+    energy = nbeta[:, 0] * info.loss + gamma[:, 0] / 2 * row_dots(away, away).to(info.loss)
     before = Evaluation(info.loss, info.grad, energy, info.grad, info.counted)
     return kernel.acceptance(state, new, info.scale, before, after)
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from slt_notebook.core.metrics import Identity
+from slt_notebook.core.rows import row_totals
 from slt_notebook.core.types import Evaluate, Evaluation, Floats, Info, Metric, column
 
 
@@ -50,9 +51,9 @@ class SGLD:
         metric, scale = self.metric.update(state.metric, at.loss_grad)
         drift = descent(at, self.metric.direction(metric, at.loss_grad))
         step = column(self.step_size, drift) * scale
-        move = noise * step.sqrt() - drift * (step / 2)
+        move = (noise * step.sqrt()).sub_(drift * (step / 2))
         return (
-            SGLDState(state.position + move, metric),
+            SGLDState(move.add_(state.position), metric),
             Info(at.loss, at.counted, at.grad, scale),
         )
 
@@ -95,9 +96,13 @@ def acceptance(before: Evaluation, after: Evaluation, step: Tensor, position: Te
     Returns:
         `[chain]`, in [0, 1].
     """
-    forward = new - position + step / 2 * before.grad
-    backward = position - new + step / 2 * after.grad
-    # Differences of large sums: float64 keeps the exponent right for many coordinates.
-    log_q = ((forward.double().square() - backward.double().square()) / (2 * step.double())).sum(1)
+
+    def terms(old, new, step, slope, later):
+        forward, backward = new - old + step / 2 * slope, old - new + step / 2 * later
+        # Differences of large sums: float64 keeps the exponent right for many coordinates.
+        return (forward.double().square() - backward.double().square()) / (2 * step.double())
+
+    every = (position, new, step.expand_as(position), before.grad, after.grad)
+    log_q = row_totals(terms, *every)
     log_alpha = before.potential.double() - after.potential.double() + log_q
     return log_alpha.clamp(max=0).exp().float()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value, vmap
 
+from slt_notebook.core.rows import row_dots
 from slt_notebook.core.space import Space
 from slt_notebook.core.types import Batch, Evaluation, LossFn, Params, column
 
@@ -48,11 +49,12 @@ class Potential:
         loss, loss_grad, counted = self.loss_and_grad(position, batches)
         nbeta, gamma = column(self.nbeta[rows], position), column(self.gamma[rows], position)
         away = position - self.center
+        energy = nbeta[:, 0] * loss + gamma[:, 0] / 2 * row_dots(away, away).to(loss)
         return Evaluation(
             loss=loss,
             loss_grad=loss_grad,
-            potential=nbeta[:, 0] * loss + gamma[:, 0] / 2 * away.square().sum(1),
-            grad=nbeta * loss_grad + gamma * away,
+            potential=energy,
+            grad=(nbeta * loss_grad).add_(away.mul_(gamma)),
             counted=counted,
             nbeta=nbeta,
         )
@@ -71,6 +73,8 @@ class Potential:
             losses.append(loss)
             grads.append(grad)
             counts.append(counted)
+        if len(losses) == 1:  # a copy of a large model's gradients is worth saving
+            return losses[0], grads[0], counts[0]
         return torch.cat(losses), torch.cat(grads), torch.cat(counts)
 
     def _mean(self, vector: Tensor, batch: Batch, loss: LossFn | None = None):
@@ -114,7 +118,8 @@ class Potential:
             losses.append(loss.detach())
             grads.append(grad)
             counts.append(counted)
-        return torch.stack(losses), torch.stack(grads), torch.stack(counts)
+        every = grads[0][None] if len(grads) == 1 else torch.stack(grads)
+        return torch.stack(losses), every, torch.stack(counts)
 
 
 def same_shapes(batches: list[Batch]) -> bool:

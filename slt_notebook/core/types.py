@@ -110,13 +110,3 @@ def column(value: Any, like: Tensor) -> Tensor:
     """A hyperparameter as `[chain, 1]` (or `[1, 1]`), in the dtype and on the device of `like`."""
     tensor = value if isinstance(value, Tensor) else like.new_tensor(value)
     return tensor.to(like).reshape(-1, 1)
-
-
-def row_sums(rows: Tensor) -> Tensor:
-    """Sums over the last axis of `[chain, dim]`, which round the same however many rows there are.
-
-    A single row is the exception of torch: its sum is split over threads.  So it gets company.
-    """
-    if len(rows) == 1:
-        return rows.expand(2, -1).contiguous().sum(1)[:1]
-    return rows.sum(1)

@@ -20,6 +20,9 @@ from slt_notebook.errors import InputError, say
 from slt_notebook.models.linear_ce import LinearCrossEntropy
 from slt_notebook.models.losses import Shells, moved, require_fields, shell, trained
 
+PREFIX = "prefix"
+"""Field of a batch: hidden states before the first layer that moves, `[example, position, dim]`."""
+
 CHUNK_BYTES = 4 << 20
 """Logits held at once where no gradient is needed: about what a core's cache holds."""
 
@@ -31,9 +34,23 @@ class TokenLosses(nn.Module):
         super().__init__()
         self.model = model
         self.split = split  # trunk and unembedding can be called apart
+        self.held: Tensor | None = None  # what a cut model goes on from, see `prefix`
 
-    def forward(self, input_ids: Tensor, form: str = "plain", counted: Tensor | None = None):
+    def forward(
+        self,
+        input_ids: Tensor,
+        form: str = "plain",
+        counted: Tensor | None = None,
+        prefix: Tensor | None = None,
+    ):
         """`form`: "plain", "chunked" (no gradient wanted) or "fused" (gradient made on the way)."""
+        self.held = prefix
+        try:
+            return self._losses(input_ids, form, counted)
+        finally:
+            self.held = None
+
+    def _losses(self, input_ids: Tensor, form: str, counted: Tensor | None) -> Tensor:
         targets = input_ids[:, 1:]
         if not self.split:
             logits = self.model(input_ids=input_ids, use_cache=False).logits[:, :-1]
@@ -65,13 +82,18 @@ def token_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class CausalLMLoss:
-    """Per-token next-token loss of a causal LM; see `causal_lm`."""
+    """Per-token next-token loss of a causal LM; see `causal_lm`.
+
+    Attributes:
+        depth: layers that are not computed, because batches carry what they give: see `prefix`.
+    """
 
     shells: Shells
     params: Mapping[str, Tensor]
     vocabulary: int
     longest: int | None
     description: str
+    depth: int = 0
     kind: str = field(default="text", init=False)
 
     def __call__(self, params: Params, batch: Batch) -> Tensor:
@@ -90,7 +112,8 @@ class CausalLMLoss:
     def _losses(self, params: Params, batch: Batch, form="plain", eager=False) -> Tensor:
         inner = {f"model.{name}": value for name, value in params.items()}
         counted = batch["attention_mask"][:, 1:] > 0
-        loss = functional_call(self.shells.get(eager), inner, (batch["input_ids"], form, counted))
+        given = (batch["input_ids"], form, counted, batch[PREFIX] if self.depth else None)
+        loss = functional_call(self.shells.get(eager), inner, given)
         return torch.where(counted, loss, torch.nan)
 
     def check(self, data) -> None:

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from slt_notebook.core.types import Batch
-from slt_notebook.models.causal_lm import CausalLMLoss
+from slt_notebook.models.causal_lm import PREFIX, CausalLMLoss
 from slt_notebook.models.components import Component, Parts, parts
 from slt_notebook.models.losses import fingerprint
-from slt_notebook.models.prefix import PREFIX, hidden_before, suffix
+from slt_notebook.models.prefix import hidden_before, suffix
 from slt_notebook.models.probes import Probe
 from slt_notebook.runs import plan
 from slt_notebook.runs.baseline import Baseline
@@ -33,7 +33,6 @@ class Inputs:
     Attributes:
         loss: what is sampled and measured; the suffix of a model where a prefix is kept.
         init: losses at w* of each probe, by its name.
-        depth: how many layers were computed once and are kept; 0 for none.
     """
 
     loss: object
@@ -41,7 +40,6 @@ class Inputs:
     probes: dict[str, Batch]
     init: dict[str, np.ndarray]
     baseline: Baseline
-    depth: int = 0
 
 
 class Shared:
@@ -81,9 +79,12 @@ class Shared:
         Raises:
             NotReproducible, InputError: a loss that answers differently, or not with numbers.
         """
+        return self._inputs(self.loss, *self._tensors)
+
+    @cached_property
+    def _tensors(self) -> tuple[Batch, dict[str, Batch]]:
         data = self.data.tensors(self.device)
-        probes = {p.name: p.tensors(self.device) for p in self.probes}
-        return self._inputs(self.loss, data, probes, 0)
+        return data, {p.name: p.tensors(self.device) for p in self.probes}
 
     def at(self, component: str, evaluations: int) -> Inputs:
         """Inputs for a run of `component`; a prefix is kept where that is exact and pays.
@@ -94,7 +95,7 @@ class Shared:
         depth = self._depth(component, evaluations)
         if not depth:
             return self.whole
-        if self._suffix is None or self._suffix.depth != depth:
+        if self._suffix is None or self._suffix.loss.depth != depth:
             self._suffix = self._cut(depth)
         return self._suffix or self.whole
 
@@ -122,21 +123,20 @@ class Shared:
                 parts.append(value)
             return {**tensors, PREFIX: torch.cat(parts)}
 
-        data = hidden(self.whole.data, plan.probe_rows(self.data))
-        probes = {
-            p.name: hidden(self.whole.probes[p.name], plan.probe_rows(p)) for p in self.probes
-        }
-        cut = suffix(self.loss, names, depth, lengths.pop())
+        data, probes = self._tensors
         one = {k: v[:2] for k, v in data.items()}
         expected = self.loss.evaluate(self.loss.params, one)
-        got = cut.evaluate(cut.params, one)
+        data = hidden(data, plan.probe_rows(self.data))
+        probes = {p.name: hidden(probes[p.name], plan.probe_rows(p)) for p in self.probes}
+        cut = suffix(self.loss, names, depth, lengths.pop())
+        got = cut.evaluate(cut.params, {k: v[:2] for k, v in data.items()})
         if got.shape != expected.shape or not torch.allclose(
             got, expected, rtol=1e-4, atol=1e-4, equal_nan=True
         ):
             return None
-        return self._inputs(cut, data, probes, depth)
+        return self._inputs(cut, data, probes)
 
-    def _inputs(self, loss, data: Batch, probes: dict[str, Batch], depth: int) -> Inputs:
+    def _inputs(self, loss, data: Batch, probes: dict[str, Batch]) -> Inputs:
         init = {}
         for probe in self.probes:
             rows = plan.probe_rows(probe)
@@ -145,4 +145,4 @@ class Shared:
         rows = min(len(self.data), plan.probe_rows(self.data))
         few = {k: v[:rows] for k, v in data.items()}
         plan.init_losses(loss, self.data.take(rows), few, rows)
-        return Inputs(loss, data, probes, init, Baseline(loss, data, rows), depth)
+        return Inputs(loss, data, probes, init, Baseline(loss, data, rows))

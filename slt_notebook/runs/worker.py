@@ -17,7 +17,8 @@ from slt_notebook import names
 from slt_notebook.core import streams
 from slt_notebook.core.chains import walk
 from slt_notebook.core.potential import Potential
-from slt_notebook.core.types import Batch, column, row_sums
+from slt_notebook.core.rows import finite_rows, row_norms
+from slt_notebook.core.types import Batch, column
 from slt_notebook.runs.baseline import Baseline
 from slt_notebook.runs.control import Board, plain
 from slt_notebook.runs.free import deviation, free_steps
@@ -164,10 +165,10 @@ class Buffer:
                 self.since[place] = step.index
         if task.draws_at(step.index + 1) == task.draws_at(step.index):
             return
-        away = norms(step.state.position - potential.center)
+        away = row_norms(step.state.position, potential.center)
         nan = torch.full_like(away, torch.nan)
         self.per_draw[names.DISTANCE].append(torch.where(alive, away, nan))
-        self.per_draw[names.GRAD_NORM].append(torch.where(alive, norms(step.info.grad), nan))
+        self.per_draw[names.GRAD_NORM].append(torch.where(alive, row_norms(step.info.grad), nan))
         accept = nan if step.accept is None else step.accept
         self.per_draw[names.ACCEPT].append(accept)
         for name, probe in self.job.probes.items():
@@ -217,11 +218,6 @@ class Buffer:
             self.spacing = max(FLUSH_SECONDS, 10 * took)
 
 
-def norms(rows: Tensor) -> Tensor:
-    """Euclidean norm of every row, in a way that does not round by how many rows there are."""
-    return row_sums(rows.double().square()).sqrt().float()
-
-
 def measure(job: Job, potential: Potential, position: Tensor, alive: Tensor, probe: Batch):
     """Losses of a probe at every position: float32 `[chain, example[, token]]`, NaN if dead."""
     out = []
@@ -269,8 +265,9 @@ def _controls(job, rows, chains, potential, kernel, state, status) -> None:
             task.seed, chains, number, potential.space.dim, device, stream=streams.CONTROL
         )
         position = potential.center + deviation * noise
+        finite = finite_rows(position).tolist()
         for place, chain in enumerate(chains):
-            good = bool(torch.isfinite(position[place]).all())
+            good = finite[place]
             if not good or int(status[place]) != names.STATUS_OK or job.board.stopping:
                 continue
             index = torch.from_numpy(

@@ -1,0 +1,71 @@
+"""How are sums over the coordinates of a chain taken?  In float64, and the same for any company.
+
+A sum over `[chain, dim]` must not round by how many rows there are, or chains would depend on how
+they are split over workers; torch splits the sum of a single long row over threads.  Long rows are
+taken a block at a time: nothing of the size of a large model is held besides the rows themselves.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+LONG = 1 << 16
+"""Coordinates from which a row is taken in blocks."""
+BLOCK = 1 << 20
+_PART = 1 << 12
+
+
+def row_sums(rows: Tensor) -> Tensor:
+    """Sums over the last axis of `[chain, dim]`, which round the same however many rows there are.
+
+    A single row is the exception of torch: its sum is split over threads.  So it gets company.
+    """
+    if len(rows) == 1:
+        return rows.expand(2, -1).contiguous().sum(1)[:1]
+    return rows.sum(1)
+
+
+def row_totals(terms: Callable[..., Tensor], *rows: Tensor) -> Tensor:
+    """Sums of `terms(*rows)` over coordinates, of every row: `[chain]`.
+
+    `terms` goes coordinate by coordinate; it is called with parts of all `rows` `[chain, dim]`.
+    """
+    dim = rows[0].shape[1]
+    if dim < LONG:
+        return row_sums(terms(*rows))
+    sums = []
+    for number in range(len(rows[0])):
+        parts = []
+        for start in range(0, dim, BLOCK):
+            part = terms(*(r[number, start : start + BLOCK] for r in rows))
+            whole = len(part) // _PART * _PART
+            # Many outputs: threads share them, and no sum is split.
+            parts += [part[:whole].view(-1, _PART).sum(1), part[whole:].sum()[None]]
+        sums.append(torch.cat(parts).sum())
+    return torch.stack(sums)
+
+
+def row_dots(one: Tensor, other: Tensor, origin: Tensor | None = None) -> Tensor:
+    """`(one - origin) . other` of every row, float64 `[chain]`; `origin` `[dim]` or `[chain, dim]`."""
+    if origin is None:
+        return row_totals(lambda a, b: a.double() * b, one, other)
+    return row_totals(lambda a, b, o: (a - o).double() * b, one, other, origin.expand_as(one))
+
+
+def row_norms(rows: Tensor, origin: Tensor | None = None) -> Tensor:
+    """Euclidean norm of every row of `rows - origin`, float32 `[chain]`."""
+    if origin is None:
+        return row_totals(lambda a: a.double().square(), rows).sqrt().float()
+    moved = row_totals(lambda a, o: (a - o).double().square(), rows, origin.expand_as(rows))
+    return moved.sqrt().float()
+
+
+def finite_rows(rows: Tensor) -> Tensor:
+    """Whether all of a row is finite, bool `[chain]`.
+
+    A float64 sum of float32 numbers is finite exactly where all of them are.
+    """
+    if rows.shape[1] < LONG or rows.dtype == torch.float64:
+        return rows.isfinite().all(1)
+    return row_totals(lambda a: a.double(), rows).isfinite()

