@@ -139,6 +139,8 @@ def figures():
         a, b = found.influence.values, exact.values
         slope = (a[:, OFF] * b[:, OFF]).sum() / (b[:, OFF] ** 2).sum()
         print(f"{init}: sampled, closed form {pearson(a, b):.4f}, slope {slope:.3f}")
+        if init == "aligned":
+            print(f"peaks of dog on cat, sparrow, rose: sampled {peaks(found.influence)}")
         loo, full = h.leave_one_out(), h.finite_difference(correlation_only=False)
         for name, other in (("item left out", loo), ("whole item reweighted", full)):
             print(f"{init}: sampled, {name} {pearson(a, other.isel(step=at)):.3f}")
