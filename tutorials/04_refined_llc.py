@@ -99,15 +99,14 @@ table[["llc", "mcse", "rhat", "rho_loc"]].round(2)
 # ## Over training
 #
 # The same at six checkpoints of the training (two chains each). A boundary of a stage is a zero of
-# $d\hat\lambda / d\log t$; `sure` says whether both slopes beside it differ from 0 by two errors. Click
-# a name in the legend to bring one head forward.
+# $d\hat\lambda / d\log t$; `sure` says whether both slopes beside it differ from 0 by two errors. The
+# lines below stand at the boundaries of `l1.h0`: drag them (or use the arrow keys), add some by double
+# click, and read in the table what changed between them. Click a name to bring one head forward.
 
 # %%
-from slt_notebook.views.charts import curve_chart
-
 training = load("heads/training.zarr")
 stage = slt.stages(training, component="l1.h0", smooth=0)
-curve_chart(training, stages=stage)
+slt.StageCurves(training, stages=stage, focus=focus, title="Refined LLC over training")
 
 # %%
 found = {c: slt.stages(training, component=c, smooth=0) for c in heads}

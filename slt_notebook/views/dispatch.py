@@ -11,6 +11,7 @@ from slt_notebook.errors import InputError, nearest, say
 from slt_notebook.estimators import tree as trees
 from slt_notebook.views._base import View
 from slt_notebook.views.calibration import CalibrationView, is_evidence
+from slt_notebook.views.clusters import ClusterBrowser
 from slt_notebook.views.influence import InfluenceExplorer
 from slt_notebook.views.linking import Focus, link
 from slt_notebook.views.notes import Notes, notes
@@ -67,6 +68,7 @@ def view(x: Any, **options: Any) -> Any:
     | a DataArray `(example, token)` or `(token,)`, a Dataset of such | `TokenStrip` |
     | what `slt.calibrate` returns, or its evidence | `CalibrationView` |
     | what `slt.benchmarks.run` returns | `SamplerBenchmark` |
+    | what `slt.clusters` returns | `ClusterBrowser` |
     | what `slt.llc` returns | a chart of the LLC with its interval |
 
     Args:
@@ -90,6 +92,8 @@ def view(x: Any, **options: Any) -> Any:
 
 
 def _dataset(x: xr.Dataset, options: dict) -> Any:
+    if {"cluster", "size", "conductance"} <= set(x.data_vars):
+        return ClusterBrowser(x, **options)
     if is_benchmark(x):
         return SamplerBenchmark(x, **options)
     if is_evidence(x):

@@ -110,6 +110,27 @@ def test_planted_clusters_are_found_and_the_shuffle_loses_them():
     assert set(table["tag"].values.tolist()) == {"zero", "one", "two"}
 
 
+def test_conductance_of_the_same_tokens_elsewhere():
+    chi, group = planted()
+    found = slt.clusters(chi, k=15, smallest=20, conductance=0.4)
+    own = slt.conductance(found, chi)
+    # Overlapping sets lose the tokens that an earlier cluster claims: not lower than as found.
+    assert (own >= found["conductance"] - 1e-9).all() and float(own.min()) < 0.2
+    table = chi["chi"].values.reshape(chi.sizes["component"], -1)
+    moved = chi["chi"].copy(data=np.random.default_rng(0).standard_normal(chi["chi"].shape))
+    assert float(slt.conductance(found, chi.assign(chi=moved)).min()) > 0.4
+    # By hand: edges of the symmetric graph of 15 neighbours, one cluster.
+    from sklearn.neighbors import kneighbors_graph
+
+    a = kneighbors_graph(table.T, 15).toarray()
+    a = np.maximum(a, a.T)
+    here = found["cluster"].values.ravel() == 0
+    volume = min(a[here].sum(), a[~here].sum())
+    np.testing.assert_allclose(own[0], a[here][:, ~here].sum() / volume)
+    with pytest.raises(slt.InputError, match="same tokens"):
+        slt.conductance(found, chi.isel(example=slice(1, None)))
+
+
 def test_noise_has_no_clusters():
     chi, _ = planted(noise=50.0)
     assert slt.clusters(slt.zscore(chi), k=10, conductance=0.1).sizes["cluster_id"] == 0
