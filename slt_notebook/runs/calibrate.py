@@ -7,6 +7,7 @@ drives the chain, which R-hat and ESS do not see); chains must agree and have st
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -26,10 +27,11 @@ from slt_notebook.runs import plan
 from slt_notebook.runs.run import sample
 from slt_notebook.runs.settle import CHAINS, settle
 from slt_notebook.runs.task import default_kernel
-from slt_notebook.runs.verdicts import judge, look, tally
+from slt_notebook.runs.verdicts import SCREENED, SURE, judge, look, tally
 
 SHARES = (1.0, 0.5, 0.25)
 """Step sizes of a sweep, as shares of 1 / (nbeta h + gamma), h the largest curvature at w*."""
+NOISY_SHARES = (0.5, 0.25, 0.125)  # with batches, whose noise adds a bias that grows with the step
 PLATEAU = 0.05  # relative change of the LLC over a neighbouring nbeta that counts as none
 GOOD = (0.3, 0.7)  # of rho_loc
 TRIES = 3  # choices that are confirmed at most
@@ -89,6 +91,7 @@ def calibrate(
     kernel: Kernel | None = None,
     nbetas=None,
     gammas=None,
+    shares=None,
     chains: int = 2,
     steps: int | None = None,
     batch_size: int | None = None,
@@ -102,12 +105,14 @@ def calibrate(
     """Finds step size, nbeta, gamma, burn-in and length of a run, without knowing the answer.
 
     1. The largest curvature h of the loss at w* is measured by power iteration on differences of
-       gradients; step sizes are shares (1, 1/2, 1/4) of `1 / (nbeta h + gamma)`.
+       gradients; step sizes are `shares` of `1 / (nbeta h + gamma)`.
     2. All of (step size, nbeta, gamma) walk as chains of one run.
     3. A setting is trusted when its chains stayed finite, the LLC is above 0, the trace does not
-       drift, R-hat is below 1.2, ESS is at least 20, `rho_loc` is not above 1 (batch noise)
-       nor above 0.8 (nothing but localization), and half its step gives the same LLC within 5 %
-       or two errors.  (The smallest step has no half to be compared with; it serves the next.)
+       drift, R-hat is below 1.2, ESS is at least 20, the virial ratio is not above 1.3 (heated by
+       batches or by the step), `rho_loc` is not above 1 (batch noise) nor above 0.8 (nothing but
+       localization), and half its step gives the same LLC within 5 % or two errors, the error
+       being at most 5 % (20 % where step 6 follows).  (The smallest step has no half to be
+       compared with; it serves the next.)
     4. Of the trusted ones the first choice is a plateau of the LLC over nbeta / gamma (5 % from one
        trusted ratio to the next), at its largest ratio; without one, `rho_loc` in 0.3 to 0.7, or,
        where the data rule everywhere, the largest ratio; then the largest step, which mixes best.
@@ -127,6 +132,8 @@ def calibrate(
         gammas: to try; (3, 30) for exact gradients and (1, 300) for batches by default.  Less than
             1 or so lets flat directions wander as far as the weights are long, to places of
             another curvature, where a step that was stable at w* is not.
+        shares: step sizes to try, of `1 / (nbeta h + gamma)`, each half of the one before; (1, 1/2,
+            1/4) for exact gradients and half of that for batches by default.
         chains, steps: of every setting; half of the steps are burn-in.  1000 steps for exact
             gradients and 400 for batches by default.  There are three step sizes for every
             pair of nbeta and gamma: with a large model pass few of those, and 200 steps.
@@ -152,7 +159,9 @@ def calibrate(
     top = size / np.log(size) if size >= 100 else 3e4
     nbetas = sorted(float(v) for v in (nbetas or (top / 10, top / 10**0.5, top)))
     gammas = sorted(float(v) for v in gammas or ((3, 30) if batch == size else (1, 300)))
-    _check(kernel, nbetas, gammas, chains, steps, precision, rounds)
+    shares = sorted(float(v) for v in shares or (SHARES if batch == size else NOISY_SHARES))[::-1]
+    _check(kernel, nbetas, gammas, shares, chains, steps, precision, rounds)
+    check = confirm if confirm is not None else batch == size
     curvature = _curvature(loss, data, components, max(batch, min(size, 4 * batch)), seed, device)
     scale, said, evidence = 1.0, [], None
     for number in range(rounds):
@@ -160,18 +169,17 @@ def calibrate(
             (g, b, s): scale * s / (b * curvature + g)
             for g in gammas
             for b in nbetas
-            for s in SHARES
+            for s in shares
         }
         evidence = _sweep(
             loss, data, components, kernel, sizes, chains=chains, steps=steps, batch_size=batch,
-            seed=seed, device=device,
+            seed=seed, device=device, error=SCREENED if check else SURE,
         )  # fmt: skip
         evidence.attrs |= {"curvature": curvature, "round": number, "steps": steps, "batch": batch}
         verdicts = [str(v) for v in evidence.verdict.values.ravel()]
         if progress:
             print(f"sweep {number + 1}: {verdicts.count('trusted')} of {len(verdicts)} trusted")
         if "trusted" in verdicts:
-            check = confirm if confirm is not None else batch == size
             walk = None
             if check:
                 walk = partial(
@@ -218,7 +226,9 @@ def _curvature(loss, data: Probe, components: str, examples: int, seed: int, dev
     return value if np.isfinite(value) else 0.0
 
 
-def _sweep(loss, data, components, kernel, sizes, *, chains, steps, **settings) -> xr.Dataset:
+def _sweep(
+    loss, data, components, kernel, sizes, *, chains, steps, error, **settings
+) -> xr.Dataset:
     """One run of all settings, and what each looks like."""
     repeat = lambda values: tuple(v for v in values for _ in range(chains))
     several: Any = replace(kernel, step_size=repeat(sizes.values()))
@@ -232,7 +242,7 @@ def _sweep(loss, data, components, kernel, sizes, *, chains, steps, **settings) 
     for place, (key, step) in enumerate(sizes.items()):
         part = sampling.isel({names.CHAIN: slice(place * chains, (place + 1) * chains)})
         rows[key] = look(part, steps) | {"step_size": step}
-    judge(rows)
+    judge(rows, error)
     axes = {"gamma": 0, "nbeta": 1, "share": 2}
     coords = {name: sorted({key[i] for key in rows}) for name, i in axes.items()}
     shape = tuple(len(values) for values in coords.values())
@@ -369,7 +379,7 @@ def _draws(sd: float, value: float, memory: float, precision: float) -> int:
     return int(np.clip(np.ceil(needed), max(100, 10 * memory), 100_000))
 
 
-def _check(kernel, nbetas, gammas, chains, steps, precision, rounds) -> None:
+def _check(kernel, nbetas, gammas, shares, chains, steps, precision, rounds) -> None:
     if kernel.metric.adapt != "never":
         raise InputError(
             say(
@@ -381,6 +391,16 @@ def _check(kernel, nbetas, gammas, chains, steps, precision, rounds) -> None:
     if min(nbetas) <= 0 or min(gammas) <= 0 or not np.isfinite([*nbetas, *gammas]).all():
         raise InputError(
             say(f"nbetas={nbetas}, gammas={gammas}", "positive numbers", "pass nbetas=(10, 100)")
+        )
+    halves = [np.isclose(b, a / 2) for a, b in itertools.pairwise(shares)]
+    if len(shares) < 2 or not all(halves) or not 0 < shares[0] < 4:
+        raise InputError(
+            say(
+                f"shares={shares}",
+                "two or more numbers, each half of the next larger, below 4 (no step above is "
+                "stable)",
+                "pass shares=(0.5, 0.25, 0.125)",
+            )
         )
     if chains < 2 or steps < 80 or not 0 < precision < 1 or rounds < 1:
         raise InputError(

@@ -19,6 +19,11 @@ from slt_notebook.estimators.llc import llc
 
 BIAS = 0.05  # relative change of the LLC under half the step that is let pass
 NOISE = 0.8  # of rho_loc: above it the localization is what is measured, as in `health`
+HEATED = 1.3  # of the virial ratio: above it the chain is hotter than nbeta says, as in `health`
+SURE, SCREENED = 0.05, 0.2
+"""Error of the change under half the step that is let pass: for a last word, and for a first look
+that a longer run confirms.  (What cannot be told from no change within two errors passes, so that
+with an error of 0.2 an LLC twice too large can pass.)"""
 
 
 def look(part: xr.Dataset, steps: int) -> dict[str, Any]:
@@ -50,21 +55,24 @@ def look(part: xr.Dataset, steps: int) -> dict[str, Any]:
     return out
 
 
-def judge(rows: dict[tuple[float, float, float], dict[str, Any]]) -> None:
-    """Adds `halved`, `halved_error`, `verdict` and `trusted` to every setting."""
+def judge(rows: dict[tuple[float, float, float], dict[str, Any]], error: float = SURE) -> None:
+    """Adds `halved`, `halved_error`, `verdict` and `trusted` to every setting.
+
+    `error` is the largest of `halved_error` that is let pass.
+    """
     for (g, b, s), row in rows.items():
         half = rows.get((g, b, s / 2))
         row["halved"] = row["halved_error"] = np.nan
         if half is not None and row["llc"]:
             row["halved"] = (row["llc"] - half["llc"]) / abs(half["llc"] or np.nan)
-            error = np.hypot(row["mcse"], half["mcse"])
-            row["halved_error"] = error / abs(half["llc"] or np.nan)
-        row["verdict"] = verdict(row, half)
+            both = np.hypot(row["mcse"], half["mcse"])
+            row["halved_error"] = both / abs(half["llc"] or np.nan)
+        row["verdict"] = verdict(row, half, error)
     for row in rows.values():
         row["trusted"] = row["verdict"] == "trusted"
 
 
-def verdict(row: dict[str, Any], half: dict[str, Any] | None) -> str:
+def verdict(row: dict[str, Any], half: dict[str, Any] | None, sure: float = SURE) -> str:
     rho, error = row["rho_loc"], np.nan_to_num(row["rho_loc_error"])
     if not row["finite"] or not np.isfinite(row["llc"]):
         return "unstable"
@@ -74,6 +82,8 @@ def verdict(row: dict[str, Any], half: dict[str, Any] | None) -> str:
         return "batch noise rules"
     if rho - 2 * error > NOISE:
         return "localization rules"
+    if row["virial"] > HEATED:
+        return "hotter than nbeta says"
     if row["drifts"]:
         return "still drifting"
     if row["rhat"] > 1.2:
@@ -87,7 +97,7 @@ def verdict(row: dict[str, Any], half: dict[str, Any] | None) -> str:
     # What cannot be told apart is not the same: errors must also be small enough to tell.
     if abs(row["halved"]) > max(BIAS, 2 * row["halved_error"]):
         return "depends on the step"
-    return "trusted" if row["halved_error"] < 0.2 else "too few draws"
+    return "trusted" if row["halved_error"] < sure else "too few draws"
 
 
 def tally(evidence: xr.Dataset) -> str:
@@ -99,6 +109,8 @@ def tally(evidence: xr.Dataset) -> str:
         "the batches drives the chains (use larger batches, or a smaller nbeta)",
         "localization rules": "the loss rises as under localization alone, so the data say nothing "
         "(use a larger nbeta or a smaller gamma)",
+        "hotter than nbeta says": "the virial ratio is above 1.3: the noise of the batches, or too "
+        "large a step, heats the chains (use larger batches, or smaller steps)",
         "still drifting": "the traces still drift (use more steps)",
         "chains disagree": "the chains disagree (use more steps)",
         "too few draws": "too few effective draws to tell (use more steps)",

@@ -59,7 +59,8 @@ def test_batch_noise_is_found_where_rhat_and_ess_see_nothing():
     assert float(largest.rhat) < 1.2 and float(largest.ess) > 20  # nothing to be seen there
     assert float(largest.llc) > 10 * problem.exact(3000.0, 100.0)
     said = set(found.evidence.verdict.values.ravel().tolist())
-    assert said & {"batch noise rules", "depends on the step"} and "trusted" not in said
+    hot = {"batch noise rules", "depends on the step", "hotter than nbeta says"}
+    assert said & hot and "trusted" not in said
     assert "batches" in found.reason
     with pytest.raises(InputError, match="no trustworthy"):
         found.settings()
@@ -100,6 +101,7 @@ def row(**changes):
     good = {
         "finite": True, "llc": 10.0, "mcse": 0.1, "rho_loc": 0.5, "rho_loc_error": 0.1,
         "drifts": False, "rhat": 1.01, "ess": 200.0, "halved": 0.01, "halved_error": 0.01,
+        "virial": 1.02,
     }  # fmt: skip
     return {**good, **changes}
 
@@ -118,13 +120,38 @@ def row(**changes):
         ({"rhat": 1.4}, "chains disagree"),
         ({"ess": 5.0}, "too few draws"),
         ({"halved": 0.2}, "depends on the step"),
-        ({"halved": 0.2, "halved_error": 0.15}, "trusted"),
-        ({"halved": 0.2, "halved_error": 0.3}, "too few draws"),
+        ({"halved": 0.08, "halved_error": 0.045}, "trusted"),
+        ({"halved": 0.2, "halved_error": 0.15}, "too few draws"),
+        ({"virial": 1.4}, "hotter than nbeta says"),
         ({"halved": np.nan}, "half the step is unstable"),
     ],
 )
 def test_each_verdict_has_its_cause(changes, verdict):
     assert verdicts.verdict(row(**changes), row()) == verdict
+
+
+def test_what_a_longer_run_confirms_may_be_less_sure_at_first():
+    assert (
+        verdicts.verdict(row(halved=0.2, halved_error=0.15), row(), verdicts.SCREENED) == "trusted"
+    )
+    unsure = row(halved=0.2, halved_error=0.3)
+    assert verdicts.verdict(unsure, row(), verdicts.SCREENED) == "too few draws"
+
+
+def test_batches_so_small_that_they_heat_the_chain_are_refused():
+    # At a step of 1e-3 the LLC is four times too large here, with an R-hat of 1.000.
+    problem = B.linear_gaussian(features=20, examples=2000, noise=1.0)
+    nbeta = 2000 / np.log(2000)
+    found = slt.calibrate(
+        problem.loss,
+        problem.data,
+        batch_size=8,
+        nbetas=(nbeta,),
+        gammas=(1.0,),
+        steps=800,
+        rounds=1,
+    )
+    assert not found.ok and "no trustworthy setting" in found.reason
 
 
 def test_the_smallest_step_checks_the_next_and_is_not_chosen():
@@ -137,6 +164,8 @@ def test_bad_input():
         {"kernel": slt.SGLD(metric=slt.RMSProp())},
         {"nbetas": (0.0,)},
         {"gammas": (-1.0,)},
+        {"shares": (0.5, 0.3)},
+        {"shares": (8.0, 4.0)},
         {"chains": 1},
         {"steps": 10},
         {"precision": 0.0},

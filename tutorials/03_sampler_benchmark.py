@@ -1,0 +1,141 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Which sampler? A benchmark with known answers
+#
+# Deep linear networks are singular, as deep networks are, and their learning coefficient is known
+# exactly (Aoyagi 2024). A sampler that misses it there has no excuse. Hitchcock and Hoogland
+# (2507.21449) compare stochastic-gradient samplers in this way; this notebook opens such a comparison,
+# made with the kit, and re-runs a small part of it.
+#
+# ## Build a network
+#
+# Widths and ranks determine the coefficient. Move the sliders: a lower rank is a simpler network, with
+# a smaller $\lambda$ than half the number of parameters.
+
+# %%
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+import slt_notebook as slt
+
+slt.NetworkBuilder()
+
+# %% [markdown]
+# **Certified?** Aoyagi's formula gives the least coefficient over the whole set of optimal parameters. A
+# chain started at a given $w^*$ sees the coefficient *there*. Where half the rank of the Jacobian at
+# $w^*$ equals the formula, both are the same and the network is certified; where the point is smooth,
+# half the rank is the coefficient at it. Statements of right and wrong below use certified networks.
+
+# %%
+for network in slt.benchmarks.networks("1k", 4, seed=11):
+    print(network, "\n   ", network.why)
+
+# %% [markdown]
+# ## The shipped result
+#
+# Seven samplers, seven step sizes, networks of three classes of size. All chains start at $w^*$, with
+# exact gradients, $n\beta = 10^5/\log 10^5$ and $\gamma = 1$. The whole run takes some ten minutes on two
+# cores, so the chains are short: 1000 steps for networks of about 1,000 parameters, 600 for 10,000, 200
+# for 100,000 (`python -m slt_notebook.benchmarks.experiments samplers OUT.zarr`; with `--sizes 1M 10M
+# 100M` the larger classes, for which one wants a GPU).
+
+# %%
+data = xr.open_zarr(Path("samplers.zarr"), consolidated=False).load()
+slt.SamplerBenchmark(data)
+
+# %% [markdown]
+# Left: the median relative error, and the share of pairs of networks that the estimates put in the right
+# order. Drag to a step size, and the estimates there stand against the truth on the right. Samplers can
+# be switched off; a click on a network follows it.
+
+# %%
+rows = []
+for size in ("1k", "10k", "100k", "all"):
+    part = data if size == "all" else data.isel(problem=data["size"].values == size)
+    error = abs(part.relative_error).fillna(np.inf).median("problem")
+    for sampler in data.sampler.values:
+        one = error.sel(sampler=sampler)
+        best = int(one.argmin())
+        rows.append((size, sampler, float(data.step_size[best]), float(one[best])))
+ranking = {}
+for size, sampler, step, value in sorted(rows, key=lambda r: (r[0], r[3])):
+    ranking.setdefault(size, []).append(f"{sampler} {value:.1%} (step {step:.0e})")
+for size in ("1k", "10k", "100k", "all"):
+    print(size, "best first:")
+    print("   " + "\n   ".join(ranking[size]))
+
+# %% [markdown]
+# READ_ME
+
+# %%
+wide = {}
+for sampler in data.sampler.values:
+    error = abs(data.relative_error.sel(sampler=sampler)).fillna(np.inf).median("problem")
+    good = data.step_size.values[(error < 0.1).values]
+    wide[str(sampler)] = f"{good.min():.0e} to {good.max():.0e}" if len(good) else "nowhere"
+for name, text in wide.items():
+    print(f"{name:24} median error below 10 % at steps {text}")
+
+# %% [markdown]
+# ## Look at the traces
+#
+# Two samplers on one network, at the same step size, with the true coefficient as a line.
+
+# %%
+network = slt.benchmarks.networks("1k", 1, seed=11)[0]
+settings = {"nbeta": 1e5 / np.log(1e5), "gamma": 1.0, "chains": 2, "draws": 1000, "burnin": 0}
+step = 1e-7
+runs = {
+    name: slt.sample(network.loss, network.data, kernel=kernel, batch_size=1, **settings)
+    for name, kernel in (
+        ("SGLD", slt.SGLD(step)),
+        ("SGHMC", slt.SGHMC(step, friction=0.1)),
+    )
+}
+slt.TraceView(runs["SGLD"], truth=network.learning_coefficient)
+
+# %%
+slt.TraceView(runs["SGHMC"], truth=network.learning_coefficient)
+
+# %% [markdown]
+# With the same noise per step, the momentum of SGHMC carries a chain along the flat directions that
+# SGLD explores by a random walk. (A step of `SGHMC` is $\epsilon = h^2$ for a time step $h$, so that its drift
+# at a given step size is that of SGLD; see its docstring.)
+#
+# ## Run a part of it yourself
+#
+# `slt.benchmarks.run` takes any samplers and problems. Two step sizes, two networks:
+
+# %%
+small = slt.benchmarks.run(
+    {"SGLD": slt.SGLD(), "SGHMC": slt.SGHMC(friction=0.1)},
+    slt.benchmarks.networks("1k", 2, seed=4, certified=True),
+    step_sizes=(1e-7, 1e-6),
+    steps=600,
+    progress=True,
+)
+small[["estimate", "mcse", "relative_error"]].to_dataframe()[
+    ["truth", "estimate", "mcse", "relative_error"]
+].round(3)
+
+# %% [markdown]
+# Your own sampler is a frozen dataclass with `init` and `step` (see `slt_notebook/core`); it takes part
+# by standing in the dictionary.
+#
+# What no benchmark with known answers can show: whether the ranking holds where the loss is no
+# polynomial and gradients are noisy. That is what `slt.calibrate` asks of *your* model
+# (`02_calibration`).
