@@ -29,7 +29,7 @@ def separation(kernel: Any, labels: Any) -> pd.Series:
     Raises:
         InputError: Not square, not finite, another number of labels, or one group only.
     """
-    r, labels = _square(kernel), np.asarray(labels)
+    r, labels = square(kernel), np.asarray(labels)
     if labels.shape != (len(r),):
         raise InputError(say(f"{labels.shape} labels", f"{len(r)}", "pass one an example"))
     if len(np.unique(labels)) < 2:
@@ -75,14 +75,17 @@ def mantel(kernel: Any, similarity: Any, *, permutations: int = 999, seed: int =
         `pairs`.
 
     Raises:
-        InputError: Not square, of different size, or not finite.
+        InputError: Not square, of different size, not finite, or all pairs equal.
 
     References: Mantel 1967, Cancer Research 27.
     """
-    a, b = _square(kernel), _square(similarity)
+    a, b = square(kernel), square(similarity)
     if a.shape != b.shape:
         raise InputError(say(f"{len(a)} and {len(b)} examples", "as many", "align them first"))
     upper = np.triu_indices(len(a), 1)
+    if np.ptp(a[upper]) == 0 or np.ptp(b[upper]) == 0:
+        got = "a matrix whose pairs are all equal"
+        raise InputError(say(got, "entries that differ", "nothing can be ranked here"))
     ranks = np.zeros_like(a)
     ranks[upper] = stats.rankdata(a[upper])
     ranks += ranks.T
@@ -106,7 +109,8 @@ def mantel(kernel: Any, similarity: Any, *, permutations: int = 999, seed: int =
     )
 
 
-def _square(matrix: Any) -> np.ndarray:
+def square(matrix: Any) -> np.ndarray:
+    """`matrix` as a float64 copy, if it is square and finite."""
     found = np.array(getattr(matrix, "values", matrix), np.float64)
     if found.ndim != 2 or found.shape[0] != found.shape[1] or len(found) < 3:
         raise InputError(say(f"shape {found.shape}", "a square of 3 or more", "pass a kernel"))

@@ -56,6 +56,7 @@ def test_mistakes_are_refused():
         lambda: separation(r, label[:-1]),
         lambda: separation(r, np.zeros(30)),
         lambda: mantel(r, r[:-1, :-1]),
+        lambda: mantel(r, np.eye(30)),
         lambda: mantel(np.where(r == 1, np.nan, r), r),
     ):
         with pytest.raises(InputError):
