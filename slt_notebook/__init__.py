@@ -95,6 +95,7 @@ _PUBLIC = {
     "KernelMatrix": "views.matrix",
     "InfluenceOverTraining": "views.stagewise",
     "lds_chart": "views.lds_chart",
+    "depth_chart": "views.depth_chart",
     "ComponentGrid": "views.components",
     "component_strip": "views.components",
     "ClusterBrowser": "views.clusters",

@@ -13,19 +13,20 @@ from torch import Tensor, nn
 
 from slt_notebook.core.space import Space
 from slt_notebook.errors import InputError, nearest, say
-from slt_notebook.models.losses import shell
+from slt_notebook.models.losses import SupervisedLoss, shell
 from slt_notebook.models.probes import Probe
 
 _COLUMNS = 1 << 16  # coordinates whose products are summed at once, in float64
 
 
 def activation_kernel(
-    module: nn.Module, probe: Probe, *, layer: str | None = None, rows: int = 64
+    module: nn.Module | SupervisedLoss, probe: Probe, *, layer: str | None = None, rows: int = 64
 ) -> np.ndarray:
     """Cosine of the activations of two examples: `a_i . a_j / (|a_i| |a_j|)`.
 
     Args:
-        module: called with the field `inputs`, in eval mode; left untouched.
+        module: called with the field `inputs`, in eval mode; left untouched.  A loss of
+            `slt.supervised` stands for its module.
         probe: the examples.
         layer: the submodule whose *output* is compared, all axes flattened.  None is the
             penultimate layer: the input of the last `nn.Linear`.
@@ -37,7 +38,7 @@ def activation_kernel(
     Raises:
         InputError: no such layer, no linear layer, or a layer that is not called.
     """
-    inner = shell(module)
+    inner = shell(module.shells.get() if isinstance(module, SupervisedLoss) else module)
     parts = dict(inner.named_modules())
     if layer is None:
         linear = [m for m in parts.values() if isinstance(m, nn.Linear)]

@@ -35,6 +35,8 @@ def test_activations_by_hand(problem):
     found = slt.activation_kernel(module, probe, rows=3)
     assert np.allclose(found, cosine(second.numpy()), atol=1e-6)
     assert np.allclose(slt.activation_kernel(module, probe, layer="1"), cosine(first.numpy()))
+    same = slt.activation_kernel(slt.supervised(module, CE), probe)
+    assert np.allclose(same, found)
     assert not module[4]._forward_pre_hooks, "the user's module is left alone"
 
 

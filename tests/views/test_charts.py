@@ -1,9 +1,11 @@
 """Do the charts show the estimates, keep within 5,000 rows, and leave Altair as it was?"""
 
 import altair as alt
+import numpy as np
 import pytest
 import xarray as xr
 
+import slt_notebook as slt
 from slt_notebook.errors import InputError
 from slt_notebook.estimators.llc import llc
 from slt_notebook.views.charts import ROWS, llc_chart, trace_chart
@@ -55,3 +57,17 @@ def test_bad_input_is_refused():
     grid = found.expand_dims(a=2, b=3)
     with pytest.raises(InputError, match="at most one"):
         llc_chart(grid)
+
+
+def test_depth_chart_has_a_panel_a_kernel_and_says_what_has_no_error():
+    depth = np.array([[3, 2, 1, 1], [2, 3, 1, 1], [1, 1, 3, 2], [1, 1, 2, 3]])
+    found = slt.by_depth(np.where(depth == 2, 0.5, 0.1), depth)
+    chart = slt.depth_chart({"a": found, "b": found}).to_dict()
+    assert [panel["title"] for panel in chart["concat"]] == ["a", "b"]
+    rows = [r for d in chart["datasets"].values() for r in d]
+    assert {r["mean"] for r in rows if r["depth"] == 2} == {0.5}
+    assert {r["95 %"] for r in rows if r["depth"] == 1} == {"0.100 to 0.100"}
+    with pytest.raises(slt.InputError, match="no table"):
+        slt.depth_chart({})
+    with pytest.raises(slt.InputError, match=r"\['c'\]"):
+        slt.depth_chart({"c": found[["mean"]]})
