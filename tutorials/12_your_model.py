@@ -70,7 +70,17 @@ found = slt.calibrate(
     loss, train, nbetas=(100.0,), gammas=(1000.0,), chains=2, steps=160, batch_size=8, rounds=2
 )
 print(found)
-columns = ["step_size", "llc", "mcse", "ess", "rhat", "rho_loc", "halved", "halved_error", "verdict"]
+columns = [
+    "step_size",
+    "llc",
+    "mcse",
+    "ess",
+    "rhat",
+    "rho_loc",
+    "halved",
+    "halved_error",
+    "verdict",
+]
 found.evidence[columns].to_dataframe().round(5)
 
 # %% [markdown]

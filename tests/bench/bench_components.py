@@ -20,6 +20,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 import slt_notebook as slt
+from slt_notebook.models.components import parts
 from slt_notebook.runs import shared
 from slt_notebook.runs.run import prepare as prepare_run
 from tests.bench.bench_sampling import prepare
@@ -67,9 +68,7 @@ def prefix(draws: int, rounds: int) -> None:
     probe = slt.token_probe("probe", rng.integers(0, 50257, (8, 64)))
     limit = shared.PREFIX_BYTES
     sides = {}
-    began = time.perf_counter()
-    known = shared.Shared(loss, data, [probe], torch.device("cpu")).parts
-    print(f"components derived in {time.perf_counter() - began:.1f} s", flush=True)
+    known = parts(loss, heads=False)
     settings = {
         "kernel": slt.SGLD(1e-7), "nbeta": 10.0, "gamma": 100.0, "chains": 2, "burnin": 0,
         "thin": 1, "batch_size": 2, "batches": "per_chain", "seed": 0, "chain_chunk": None,
@@ -100,14 +99,18 @@ def prefix(draws: int, rounds: int) -> None:
     _ratio(times, "not kept", "kept")
 
 
-def devinterp(draws: int, rounds: int) -> None:
-    """Eight heads and the full run of tiny-lm, 48 sequences at every draw, chi computed."""
+def devinterp(draws: int, rounds: int, count: int) -> None:
+    """Heads and the full run of tiny-lm, 48 sequences at every draw, chi computed.
+
+    Two lengths are timed.  A whole call holds what a run does a fixed number of times, however long
+    it is: 5 Metropolis tests and 8 controls without a loss a chain, which devinterp has not.  Their
+    difference is what a further draw costs, and so a run of hundreds.
+    """
     from datasets import Dataset
     from devinterp.slt.susceptibilities import susceptibilities
-    from devinterp.slt.weight_restrictions import create_param_masks
 
     model, data, probe = prepare()
-    heads = [f"l{i}.h{j}" for i in (0, 1) for j in range(4)]
+    heads = [f"l{i}.h{j}" for j in range(4) for i in (0, 1)][:count]
 
     def ours(folder: Path, draws: int) -> None:
         found = slt.sample(
@@ -136,29 +139,51 @@ def devinterp(draws: int, rounds: int) -> None:
             output_path=str(folder / "theirs"),
         )  # fmt: skip
 
-    assert create_param_masks
-    times = {"slt-notebook": [], "devinterp 2.0.1": []}
-    for number in range(rounds + 1):
-        for name, side in (("slt-notebook", ours), ("devinterp 2.0.1", theirs)):
-            with tempfile.TemporaryDirectory() as folder:
-                began = time.perf_counter()
-                side(Path(folder), draws if number else 2)
-                if number:
-                    times[name].append(time.perf_counter() - began)
-    _ratio(times, "devinterp 2.0.1", "slt-notebook")
+    spent = {}
+    for number in range(rounds):
+        for count in (draws // 2, draws):
+            for name, side in (("slt-notebook", ours), ("devinterp 2.0.1", theirs)):
+                with tempfile.TemporaryDirectory() as folder:
+                    began, used = time.perf_counter(), time.process_time()
+                    side(Path(folder), count)
+                    took = time.perf_counter() - began, time.process_time() - used
+                spent[name, count, number] = took
+                about = f"{count} draws in {took[0]:.1f} s, {took[1]:.1f} s of CPU"
+                print(f"{name}: {about}", flush=True)
+    for unit, what in (("wall", 0), ("CPU", 1)):
+        for label, less in (("a whole call", 0), ("a further draw", draws // 2)):
+            one, other = (
+                statistics.median(
+                    spent[name, draws, r][what] - (spent[name, less, r][what] if less else 0)
+                    for r in range(rounds)
+                )
+                for name in ("devinterp 2.0.1", "slt-notebook")
+            )
+            print(f"{label}, {unit}: devinterp / slt-notebook = {one / other:.2f}")
 
 
 def sweep(draws: int) -> None:
-    """All heads and full, one checkpoint, 4 chains, batch 16 x 128, a probe of 3,000 tokens."""
+    """All heads and full, one checkpoint, 4 chains, batch 16 x 128, a probe of 3,000 tokens.
+
+    With fewer draws than 200 the figure is extrapolated from two lengths, which leaves out what a
+    sweep does once; wall time, and the CPU seconds that two undisturbed cores would need.
+    """
     model, data, probe = prepare()
-    began = time.perf_counter()
-    slt.sample(
-        slt.causal_lm(model), slt.token_probe("data", data), components=["full", "l*.h*"],
-        probes=[slt.token_probe("probe", probe[:24])], kernel=slt.SGLD(5e-5), nbeta=2000.0,
-        gamma=1500.0, chains=4, draws=draws, batch_size=16, progress=False,
-    )  # fmt: skip
-    took = time.perf_counter() - began
-    print(f"{draws} draws: {took / 60:.1f} min ({took / 60 * 200 / draws:.1f} min for 200)")
+    loss = slt.causal_lm(model)
+    spent = []
+    for count in (draws,) if draws >= 200 else (max(1, draws // 3), draws):
+        began, used = time.perf_counter(), time.process_time()
+        slt.sample(
+            loss, slt.token_probe("data", data), components=["full", "l*.h*"],
+            probes=[slt.token_probe("probe", probe[:24])], kernel=slt.SGLD(5e-5), nbeta=2000.0,
+            gamma=1500.0, chains=4, draws=count, batch_size=16, progress=False,
+        )  # fmt: skip
+        spent.append((count, time.perf_counter() - began, time.process_time() - used))
+        print(f"{count} draws: {spent[-1][1]:.1f} s, {spent[-1][2]:.1f} s of CPU", flush=True)
+    if len(spent) == 2:
+        (a, *less), (b, *more) = spent
+        wall, cpu = ((m - s) / (b - a) * 200 / 60 for s, m in zip(less, more, strict=True))
+        print(f"200 draws: {wall:.1f} min here, {cpu / 2:.1f} min of two cores", flush=True)
 
 
 def _ratio(times: dict[str, list[float]], slow: str, fast: str) -> None:
@@ -173,6 +198,7 @@ def main() -> None:
     parser.add_argument("part", choices=["derive", "prefix", "devinterp", "sweep"])
     parser.add_argument("--draws", type=int)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--heads", type=int, default=8, help="of devinterp's part")
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
@@ -182,7 +208,7 @@ def main() -> None:
     elif asked.part == "prefix":
         prefix(asked.draws or 10, asked.rounds)
     elif asked.part == "devinterp":
-        devinterp(asked.draws or 20, asked.rounds)
+        devinterp(asked.draws or 20, asked.rounds, asked.heads)
     else:
         sweep(asked.draws or 200)
 
