@@ -58,19 +58,20 @@ def prefix(draws: int, rounds: int) -> None:
     runs of a sweep share it.  Multiply-adds of a token, in millions, forward: a layer 7.1, the
     unembedding 38.6.  Without a prefix a step costs 85 + 39 forward and 39 + 42 backward (to the
     last hidden state, and through three layers), with one 21 + 39 + 39 + 42; a token of a probe
-    costs 124 or 60.  So no more than 1.45 can be had of a step and 2.07 of a probe: what cannot be
+    costs 124 or 60.  (The first five draws of a chain cost a second gradient, for the Metropolis
+    test.)  So no more than 1.45 can be had of a step and 2.07 of a probe: what cannot be
     kept is the unembedding.
     """
     model = GPT2LMHeadModel(GPT2Config()).eval()
     loss = slt.causal_lm(model)
     rng = np.random.default_rng(0)
-    data = slt.token_probe("data", rng.integers(0, 50257, (8, 64)))
+    data = slt.token_probe("data", rng.integers(0, 50257, (4, 64)))
     probe = slt.token_probe("probe", rng.integers(0, 50257, (8, 64)))
     limit = shared.PREFIX_BYTES
     sides = {}
     known = parts(loss, heads=False)
     settings = {
-        "kernel": slt.SGLD(1e-7), "nbeta": 10.0, "gamma": 100.0, "chains": 2, "burnin": 0,
+        "kernel": slt.SGLD(1e-7), "nbeta": 10.0, "gamma": 100.0, "chains": 1, "burnin": 0,
         "thin": 1, "batch_size": 2, "batches": "per_chain", "seed": 0, "chain_chunk": None,
         "executor": None,
     }  # fmt: skip
@@ -82,21 +83,20 @@ def prefix(draws: int, rounds: int) -> None:
         sides[name].fingerprint  # noqa: B018  (made once a model, and kept)
         depth = sides[name].at(PREFIX_OF, 99).loss.depth
         print(f"{name}: set up in {time.perf_counter() - began:.1f} s, {depth} layers", flush=True)
-    times = {name: [] for name in sides}
-    for number in range(rounds + 1):
-        for name, one in sides.items():
-            shared.PREFIX_BYTES = limit if name == "kept" else 0
-            began = time.perf_counter()
-            count = draws if number else 1
-            prepare_run(one, PREFIX_OF, None, draws=count, **settings).start().wait()
-            took = time.perf_counter() - began
-            print(
-                f"{name}: {count} draws in {took:.1f} s{'' if number else ' (warm-up)'}", flush=True
-            )
-            if number:
-                times[name].append(took)
+    spent = {}
+    for number in range(rounds):
+        for count in (max(1, draws // 3), draws):
+            for name, one in sides.items():
+                shared.PREFIX_BYTES = limit if name == "kept" else 0
+                began, used = time.perf_counter(), time.process_time()
+                prepare_run(one, PREFIX_OF, None, draws=count, **settings).start().wait()
+                took = time.perf_counter() - began, time.process_time() - used
+                spent[name, count, number] = took
+                print(
+                    f"{name}: {count} draws in {took[0]:.1f} s, {took[1]:.1f} s of CPU", flush=True
+                )
     shared.PREFIX_BYTES = limit
-    _ratio(times, "not kept", "kept")
+    _compare(spent, "not kept", "kept", rounds, draws, max(1, draws // 3))
 
 
 def devinterp(draws: int, rounds: int, count: int) -> None:
@@ -150,16 +150,7 @@ def devinterp(draws: int, rounds: int, count: int) -> None:
                 spent[name, count, number] = took
                 about = f"{count} draws in {took[0]:.1f} s, {took[1]:.1f} s of CPU"
                 print(f"{name}: {about}", flush=True)
-    for unit, what in (("wall", 0), ("CPU", 1)):
-        for label, less in (("a whole call", 0), ("a further draw", draws // 2)):
-            one, other = (
-                statistics.median(
-                    spent[name, draws, r][what] - (spent[name, less, r][what] if less else 0)
-                    for r in range(rounds)
-                )
-                for name in ("devinterp 2.0.1", "slt-notebook")
-            )
-            print(f"{label}, {unit}: devinterp / slt-notebook = {one / other:.2f}")
+    _compare(spent, "devinterp 2.0.1", "slt-notebook", rounds, draws, draws // 2)
 
 
 def sweep(draws: int) -> None:
@@ -186,11 +177,18 @@ def sweep(draws: int) -> None:
         print(f"200 draws: {wall:.1f} min here, {cpu / 2:.1f} min of two cores", flush=True)
 
 
-def _ratio(times: dict[str, list[float]], slow: str, fast: str) -> None:
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    for name, value in medians.items():
-        print(f"{name:18s} {value:7.2f} s  ({', '.join(f'{v:.2f}' for v in times[name])})")
-    print(f"{slow} / {fast} = {medians[slow] / medians[fast]:.2f}")
+def _compare(spent: dict, slow: str, fast: str, rounds: int, draws: int, fewer: int) -> None:
+    """Ratios of whole calls, and of a further draw: what a run of hundreds comes to."""
+    for unit, what in (("wall", 0), ("CPU", 1)):
+        for label, less in (("a whole call", None), ("a further draw", fewer)):
+            one, other = (
+                statistics.median(
+                    spent[name, draws, r][what] - (spent[name, less, r][what] if less else 0)
+                    for r in range(rounds)
+                )
+                for name in (slow, fast)
+            )
+            print(f"{label}, {unit}: {slow} / {fast} = {one / other:.2f}")
 
 
 def main() -> None:

@@ -211,3 +211,34 @@ def test_earlier_components_keep_no_prefix(text):
     for name in ("embed", "l0.h0+l1.h0", "final_norm"):
         run = slt.sample(loss, data, components=name, **{**FAST, "draws": 1})
         assert run._job.loss.depth == 0
+
+
+def test_with_a_prefix_kept_nothing_is_measured_twice(text, monkeypatch):
+    _, loss, data = text
+    asked = []
+    kept = shared_module.plan.init_losses
+
+    def counted(loss, probe, tensors, rows):
+        asked.append(loss.depth)
+        return kept(loss, probe, tensors, rows)
+
+    monkeypatch.setattr(shared_module.plan, "init_losses", counted)
+    inputs = Shared(loss, data, [data], torch.device("cpu"))
+    assert inputs.at("l1.h0", len(data)).loss.depth == 1
+    assert inputs.at("l1.h2", len(data)) is inputs.at("l1.h0", len(data))
+    assert asked == [
+        1,
+        1,
+    ]  # the probe and the data, from the kept states on; the model is not asked
+
+
+def test_a_random_layer_before_the_component_is_noticed(text):
+    """What is kept is one answer of the first layers; if they have several, nothing is kept."""
+    _, loss, data = text
+    inputs = Shared(loss, data, [data], torch.device("cpu"))
+    assert inputs.parts.layers
+    first = inputs.loss.shells._template.model.get_submodule("model.layers.0")
+    first.register_forward_hook(lambda m, a, out: (out[0] + torch.randn_like(out[0]), *out[1:]))
+    inputs.loss = inputs.loss.to("cpu")  # threads' modules are made anew, with the hook
+    with pytest.raises(slt.NotReproducible):
+        inputs.at("l1.h0", len(data))
