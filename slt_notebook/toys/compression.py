@@ -82,7 +82,7 @@ def of_characters(folder: Path) -> Subject:
     return Subject("characters", checkpoints, shown, data, 1e-3, 32, chains=3)
 
 
-def of_tiny_lm(every: int = 4) -> Subject:
+def of_tiny_lm(every: int = 2) -> Subject:
     _, tokenizer = load("tiny-lm")
     texts = probe_texts("tiny-lm")
     chosen = [r for r in revisions("tiny-lm") if int(r[4:]) >= 35][::-every][::-1]
@@ -127,7 +127,7 @@ def of_digits(steps: int = 3000, seed: int = 0) -> Subject:
         net = digits_network(seed)
         optimizer = torch.optim.SGD(net.parameters(), lr=0.02, momentum=0.9)
         generator = torch.Generator().manual_seed(seed + 1)
-        wanted = set(characters.checkpoint_steps(steps, 20, 12))
+        wanted = set(characters.checkpoint_steps(steps, 20, 20))
         for step in range(1, steps + 1):
             rows = torch.randint(train, (64,), generator=generator)
             optimizer.zero_grad()
