@@ -240,7 +240,32 @@ slt.InfluenceOverTraining(
 )  # fmt: skip
 
 # %% [markdown]
-# Each class on itself, its largest influence (by size) and the last one:
+# The curves above leave out the class that influences (its own cell stands in the matrix). So here is each
+# class on itself, covariance over pairs of any token, with its 95 % intervals and its stage in grey; then its
+# largest influence (by size) and the last one:
+
+# %%
+panels = []
+for ability, begin, end in stages:
+    own = (
+        tabs["covariance, any token"]
+        .sel(group=ability, group_=ability)
+        .to_dataframe()
+        .reset_index()
+    )
+    own["step"] += 1  # the first is 0, the scale is logarithmic
+    own["low"], own["high"] = (own.influence + z * own.stderr for z in (-1.96, 1.96))
+    x = alt.X("step", title="step + 1").scale(type="log")
+    band = alt.Chart(pd.DataFrame({"step": [begin], "end": [end]})).mark_rect(
+        opacity=0.2, color="gray"
+    )
+    chart = alt.Chart(own, title=f"{ability} on itself").encode(x)
+    panels.append(
+        band.encode(x, x2="end")
+        + chart.mark_rule().encode(alt.Y("low", title="nats²"), alt.Y2("high"))
+        + chart.mark_line(point=True).encode(alt.Y("influence"))
+    )
+alt.hconcat(*(panel.properties(width=200, height=160) for panel in panels))
 
 # %%
 rows = []
