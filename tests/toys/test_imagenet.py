@@ -1,8 +1,10 @@
-"""Is the ImageNet experiment what it says: its list, its pieces, its report, its errors?
+"""Is the ImageNet experiment what it says: its list, its pieces, its shipped result, its errors?
 
 The network and the photographs are not at hand here; the pieces are tried on a network of the same
 form, the report on a result with a planted hierarchy.
 """
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,9 @@ from torch import nn
 import slt_notebook as slt
 from slt_notebook.toys import imagenet
 from slt_notebook.toys.imagenet_photos import EXCLUDED, PHOTOS
-from slt_notebook.toys.imagenet_report import depths, open_result, table
+from slt_notebook.toys.imagenet_report import depths, kernels, open_result, probe_of, table
+
+SHIPPED = Path(__file__).parents[2] / "tutorials" / "imagenet_kernel.nc"
 
 
 def test_the_list_is_disjoint_and_of_imagenet():
@@ -116,3 +120,15 @@ def test_the_report_finds_what_was_planted_and_no_more(tmp_path):
     assert abs(found.loc["nbeta = 0", "rho"]) < 5 * found.loc["nbeta = 0", "null_sd"]
     by = depths(again).set_index(["kernel", "depth"])["mean"]
     assert by["loss kernel", 4] > 0.4 and abs(by["loss kernel", 1]) < 0.3
+
+
+def test_the_shipped_result_is_whole():
+    assert SHIPPED.stat().st_size < 3e6
+    result = open_result(SHIPPED)
+    assert list(result.photo.values) == [p for p, _ in PHOTOS]
+    assert list(result.target.values) == [c for _, c in PHOTOS]
+    for kernel in kernels(result).values():
+        assert np.isfinite(kernel).all() and np.allclose(kernel, kernel.T, atol=1e-5)
+        assert np.allclose(np.diag(kernel), 1, atol=1e-4)
+    assert set(result.ancestor_depth.values.diagonal()) <= set(range(5, 20))
+    slt.KernelMatrix(probe_of(result), groups=result.ancestor.values.T.tolist())
