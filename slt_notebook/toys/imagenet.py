@@ -168,8 +168,8 @@ def experiment(stamps: str | Path, wordnet: WordNet, **changes: Any) -> xr.Datas
     alike, depth = wordnet.similarities(synsets)
     print(f"{len(classes)} photographs of {len(set(classes))} classes", flush=True)
     found: dict[str, Any] = {}
-    # Without data a batch does not matter: one example, for speed.  Its own seed: under one seed both
-    # runs take the same noise, and would agree by that alone.
+    # Without data a batch does not matter: one example, for speed.  A seed of its own: under one
+    # seed both runs take the same noise, and would agree by that alone.
     for seed, key, nbeta, batch in (
         (0, "loss", NBETA, len(probe)), (1, "prior_loss", 0.0, 1),
     ):  # fmt: skip
