@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 CHUNK_BYTES = 1 << 20
-MIN_ROWS = 64
+MIN_ROWS = 128
 
 
 class LinearCrossEntropy(torch.autograd.Function):

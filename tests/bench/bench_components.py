@@ -23,6 +23,7 @@ import slt_notebook as slt
 from slt_notebook.models.components import parts
 from slt_notebook.runs import shared
 from slt_notebook.runs.run import prepare as prepare_run
+from slt_notebook.runs.worker import measure
 from tests.bench.bench_sampling import prepare
 
 PREFIX_OF = "l9+l10+l11"
@@ -51,52 +52,55 @@ def derive() -> None:
     print(f"derived and verified in {took:.1f} s; {peak():.2f} GB, the model included")
 
 
-def prefix(draws: int, rounds: int) -> None:
+def prefix(rounds: int) -> None:
     """The last quarter of a 12-layer GPT-2-size model, a probe measured at every draw.
 
-    What is computed once a model (components, losses at w*, the prefix itself) is timed apart:
-    runs of a sweep share it.  Multiply-adds of a token, in millions, forward: a layer 7.1, the
+    The gradient of a batch of 2 x 64 tokens and the measurement of a probe of 1,024, on one thread,
+    in CPU seconds.  Multiply-adds of a token, in millions, forward: a layer 7.1, the
     unembedding 38.6.  Without a prefix a step costs 85 + 39 forward and 39 + 42 backward (to the
     last hidden state, and through three layers), with one 21 + 39 + 39 + 42; a token of a probe
-    costs 124 or 60.  (The first five draws of a chain cost a second gradient, for the Metropolis
-    test.)  So no more than 1.45 can be had of a step and 2.07 of a probe: what cannot be
+    costs 124 or 60.  So no more than 1.45 can be had of a step and 2.07 of a probe: what cannot be
     kept is the unembedding.
     """
     model = GPT2LMHeadModel(GPT2Config()).eval()
     loss = slt.causal_lm(model)
     rng = np.random.default_rng(0)
     data = slt.token_probe("data", rng.integers(0, 50257, (4, 64)))
-    probe = slt.token_probe("probe", rng.integers(0, 50257, (8, 64)))
+    probe = slt.token_probe("probe", rng.integers(0, 50257, (8, 128)))
     limit = shared.PREFIX_BYTES
-    sides = {}
+    jobs = {}
     known = parts(loss, heads=False)
-    settings = {
-        "kernel": slt.SGLD(1e-7), "nbeta": 10.0, "gamma": 100.0, "chains": 1, "burnin": 0,
-        "thin": 1, "batch_size": 2, "batches": "per_chain", "seed": 0, "chain_chunk": None,
-        "executor": None,
-    }  # fmt: skip
     for name, size in (("kept", limit), ("not kept", 0)):
         shared.PREFIX_BYTES = size
-        began = time.perf_counter()
-        sides[name] = shared.Shared(loss, data, [probe], torch.device("cpu"))
-        sides[name].know(known)
-        sides[name].fingerprint  # noqa: B018  (made once a model, and kept)
-        depth = sides[name].at(PREFIX_OF, 99).loss.depth
-        print(f"{name}: set up in {time.perf_counter() - began:.1f} s, {depth} layers", flush=True)
-    spent = {}
-    for number in range(rounds):
-        for count in (max(1, draws // 3), draws):
-            for name, one in sides.items():
-                shared.PREFIX_BYTES = limit if name == "kept" else 0
-                began, used = time.perf_counter(), time.process_time()
-                prepare_run(one, PREFIX_OF, None, draws=count, **settings).start().wait()
-                took = time.perf_counter() - began, time.process_time() - used
-                spent[name, count, number] = took
-                print(
-                    f"{name}: {count} draws in {took[0]:.1f} s, {took[1]:.1f} s of CPU", flush=True
-                )
+        one = shared.Shared(loss, data, [probe], torch.device("cpu"))
+        one.know(known)
+        jobs[name] = prepare_run(
+            one, PREFIX_OF, None, kernel=slt.SGLD(1e-7), nbeta=10.0, gamma=100.0, chains=1,
+            draws=200, burnin=0, thin=1, batch_size=2, batches="per_chain", seed=0,
+            chain_chunk=None, executor=None,
+        )._job  # fmt: skip
+        print(f"{name}: {jobs[name].loss.depth} layers", flush=True)
     shared.PREFIX_BYTES = limit
-    _compare(spent, "not kept", "kept", rounds, draws, max(1, draws // 3))
+    spent = {(name, what): [] for name in jobs for what in ("gradient", "probe")}
+    for number in range(rounds + 1):
+        for name, job in jobs.items():
+            at = job.potential.center[None].clone()
+            batch = {key: value[:2] for key, value in job.data.items()}
+            began = time.thread_time()
+            job.potential.evaluate(at, [batch])
+            middle = time.thread_time()
+            measure(job, job.potential, at, torch.tensor([True]), job.probes["probe"])
+            if number:
+                spent[name, "gradient"].append(middle - began)
+                spent[name, "probe"].append(time.thread_time() - middle)
+    found = {key: statistics.median(values) for key, values in spent.items()}
+    for (name, what), value in found.items():
+        each = ", ".join(f"{v:.2f}" for v in spent[name, what])
+        print(f"{name}, {what}: {value:.2f} s of CPU ({each})")
+    for what in ("gradient", "probe"):
+        print(f"{what}: not kept / kept = {found['not kept', what] / found['kept', what]:.2f}")
+    both = {name: found[name, "gradient"] + found[name, "probe"] for name in jobs}
+    print(f"a draw: not kept / kept = {both['not kept'] / both['kept']:.2f}")
 
 
 def devinterp(draws: int, rounds: int, count: int) -> None:
@@ -204,7 +208,7 @@ def main() -> None:
     if asked.part == "derive":
         derive()
     elif asked.part == "prefix":
-        prefix(asked.draws or 10, asked.rounds)
+        prefix(asked.rounds)
     elif asked.part == "devinterp":
         devinterp(asked.draws or 20, asked.rounds, asked.heads)
     else:
