@@ -24,7 +24,7 @@ import xarray as xr
 from slt_notebook.benchmarks.compare import PROBLEM, order_preservation, run, summarize
 from slt_notebook.benchmarks.planted import networks
 
-COUNTS = {"1k": 36, "10k": 18, "100k": 6}
+COUNTS = {"1k": 40, "10k": 18, "100k": 2}
 """Networks of each class that `calibrated` takes."""
 
 SEED = 11

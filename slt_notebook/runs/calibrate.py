@@ -111,8 +111,8 @@ def calibrate(
        drift, R-hat is below 1.2, ESS is at least 20, the virial ratio is not above 1.3 (heated by
        batches or by the step), `rho_loc` is not above 1 (batch noise) nor above 0.8 (nothing but
        localization), and half its step gives the same LLC within 5 % or two errors, the error
-       being at most 5 % (20 % where step 6 follows).  (The smallest step has no half to be
-       compared with; it serves the next.)
+       being at most 5 % (20 % where gradients are exact or step 6 follows).  (The smallest step
+       has no half to be compared with; it serves the next.)
     4. Of the trusted ones the first choice is a plateau of the LLC over nbeta / gamma (5 % from one
        trusted ratio to the next), at its largest ratio; without one, `rho_loc` in 0.3 to 0.7, or,
        where the data rule everywhere, the largest ratio; then the largest step, which mixes best.
@@ -161,7 +161,8 @@ def calibrate(
     gammas = sorted(float(v) for v in gammas or ((3, 30) if batch == size else (1, 300)))
     shares = sorted(float(v) for v in shares or (SHARES if batch == size else NOISY_SHARES))[::-1]
     _check(kernel, nbetas, gammas, shares, chains, steps, precision, rounds)
-    check = confirm if confirm is not None else batch == size
+    noisy = batch < size
+    check = confirm if confirm is not None else not noisy
     curvature = _curvature(loss, data, components, max(batch, min(size, 4 * batch)), seed, device)
     scale, said, evidence = 1.0, [], None
     for number in range(rounds):
@@ -173,7 +174,7 @@ def calibrate(
         }
         evidence = _sweep(
             loss, data, components, kernel, sizes, chains=chains, steps=steps, batch_size=batch,
-            seed=seed, device=device, error=SCREENED if check else SURE,
+            seed=seed, device=device, error=SURE if noisy and not check else SCREENED,
         )  # fmt: skip
         evidence.attrs |= {"curvature": curvature, "round": number, "steps": steps, "batch": batch}
         verdicts = [str(v) for v in evidence.verdict.values.ravel()]

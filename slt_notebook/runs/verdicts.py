@@ -21,9 +21,9 @@ BIAS = 0.05  # relative change of the LLC under half the step that is let pass
 NOISE = 0.8  # of rho_loc: above it the localization is what is measured, as in `health`
 HEATED = 1.3  # of the virial ratio: above it the chain is hotter than nbeta says, as in `health`
 SURE, SCREENED = 0.05, 0.2
-"""Error of the change under half the step that is let pass: for a last word, and for a first look
-that a longer run confirms.  (What cannot be told from no change within two errors passes, so that
-with an error of 0.2 an LLC twice too large can pass.)"""
+"""Error of the change under half the step that is let pass: for a last word on noisy gradients, and
+where gradients are exact or a longer run confirms.  (What cannot be told from no change within two
+errors passes, so that with an error of 0.2 an LLC twice too large can pass.)"""
 
 
 def look(part: xr.Dataset, steps: int) -> dict[str, Any]:
