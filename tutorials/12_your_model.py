@@ -67,7 +67,15 @@ pd.Series(worst.numpy(), index=shown.labels, name="nats a token").round(2).sort_
 
 # %%
 found = slt.calibrate(
-    loss, train, nbetas=(100.0,), gammas=(1000.0,), chains=2, steps=160, batch_size=8, rounds=2
+    loss,
+    train,
+    nbetas=(100.0,),
+    gammas=(1000.0,),
+    shares=(1.0, 0.5, 0.25),
+    chains=2,
+    steps=160,
+    batch_size=8,
+    rounds=2,
 )
 print(found)
 columns = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from scipy import stats
 from slt_notebook import names
 from slt_notebook.errors import InputError, say
 from slt_notebook.estimators import _mixing, _moments, _pick
+from slt_notebook.estimators import tree as trees
 from slt_notebook.estimators.health import COLUMNS, Check
 
 _PAIRS = 400  # products that are looked at
@@ -36,12 +38,15 @@ def screen(
     - `signal`: the share of pairs whose 95 % interval leaves 0 out (0.05 by chance).  Below 0.1
       warns: rankings of such a matrix are mostly noise.
     - `nbeta = 0`: correlation of the matrix with that of a `control` run without the loss.  Above
-      0.9 warns: what is ranked is the geometry of gradients at w* rather than the posterior.
+      0.9 warns: what is ranked is the geometry of gradients at w* rather than the posterior.  A
+      control of the run's own seed warns too: both move by the same noise, which alone makes their
+      matrices alike.
 
     Args:
         run: A run, or a probe Dataset.
         query, train, level: As in `influence`.
-        control: The same run sampled with `nbeta=0.0`, or None to leave that check out.
+        control: The same run sampled with `nbeta=0.0` and another seed, or None to leave that
+            check out.
         seed: Of the choice of 400 pairs that are looked at.
 
     Returns:
@@ -167,7 +172,19 @@ def _control(run, control, query, train, level, rng) -> Check:
 
     off = ~(i[:, None] == j) if a is b else np.ones((len(i), len(j)), bool)
     value = float(stats.pearsonr(table(a, b)[off], table(c, d)[off])[0])
-    verdict = "warn" if value > 0.9 else "ok"
-    do = "raise nbeta or lower gamma until the data matter" if verdict == "warn" else ""
+    do = "raise nbeta or lower gamma until the data matter" if value > 0.9 else ""
+    own = _seed(run)
+    if own is not None and own == _seed(control):
+        do = f"sample the control with another seed than the run's, {own}: they share their noise"
+    verdict = "warn" if do else "ok"
     meaning = "correlation of the matrix with one drawn without the loss (nbeta = 0)"
     return Check("nbeta = 0", value, np.nan, verdict, meaning, do)
+
+
+def _seed(run: Any) -> int | None:
+    """The seed of a run; None for a probe Dataset, which does not know it."""
+    try:
+        task = trees.as_tree(run).attrs.get(names.A_TASK)
+    except InputError:
+        return None
+    return json.loads(task).get("seed") if isinstance(task, str) else None

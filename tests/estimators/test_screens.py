@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
+import slt_notebook as slt
 from slt_notebook.errors import InputError
 from slt_notebook.estimators.influence import influence
 from slt_notebook.estimators.phases import phase_mixture
@@ -61,6 +63,24 @@ def test_a_control_without_the_loss_shows_mere_geometry():
     assert verdicts(screen(losses(), control=other, level="sequence"))["nbeta = 0"] == "ok"
     with pytest.raises(InputError, match="same"):
         screen(losses(), control=losses().isel(example=slice(5)), level="sequence")
+
+
+def test_a_control_of_the_same_seed_is_named():
+    data = slt.array_probe("d", np.random.default_rng(0).standard_normal((8, 2)), np.zeros(8))
+    loss = slt.loss_fn(
+        {"w": torch.zeros(2)}, lambda p, b: (b["inputs"] @ p["w"] - b["targets"]).square()
+    )
+    run, same, other = (
+        slt.sample(
+            loss, data, probes=[data], nbeta=nbeta, gamma=10.0, chains=2, draws=30, batch_size=8,
+            kernel=slt.SGLD(1e-3), seed=seed, progress=False,
+        )
+        for nbeta, seed in ((1.0, 3), (0.0, 3), (0.0, 4))
+    )  # fmt: skip
+    row = screen(run, control=same, level="sequence").set_index("check").loc["nbeta = 0"]
+    assert row.verdict == "warn" and "another seed" in row["do"]
+    row = screen(run, control=other, level="sequence").set_index("check").loc["nbeta = 0"]
+    assert "another seed" not in row["do"]
 
 
 def test_the_mixture_of_two_phases_is_their_pooled_covariance():
