@@ -154,7 +154,7 @@ export class Strip {
       const seen = look(first);
       const span = h("span", { class: `${seen.kind} f0`, title: "first token: given, not predicted" });
       if (seen.glyph) span.dataset.g = seen.glyph;
-      if (seen.glyph.length > 1) span.style.setProperty("--n", `${seen.glyph.length}`);
+      if (seen.glyph.length > 1) span.style.setProperty("--g", `${seen.glyph.length}`);
       span.textContent = first;
       parts.append(span);
     }
@@ -165,7 +165,7 @@ export class Strip {
       (span as any).kind = kind;
       if (glyph) {
         span.dataset.g = glyph;
-        if (glyph.length > 1) span.style.setProperty("--n", `${glyph.length}`);
+        if (glyph.length > 1) span.style.setProperty("--g", `${glyph.length}`);
       }
       span.className = `${kind} ${this.#classOf(k)}`;
       span.textContent = corpus.text[k];
