@@ -207,7 +207,8 @@ diagonal = alt.Chart(ends).mark_line(color="gray", strokeDash=[4, 4]).encode(x="
 # ## A language model
 #
 # For `tiny-lm` the truth is not known. What can be asked is whether three calibrations with different
-# seeds reach the same verdict (`python -m slt_notebook.benchmarks.experiments language-model OUT.nc`).
+# seeds reach the same verdict: the same $n\beta$ and $\gamma$, and values that agree within their errors (three
+# and a half minutes each: `python -m slt_notebook.benchmarks.experiments language-model OUT.nc`).
 
 # %%
 seeds = xr.load_dataset("calibrated_tiny_lm.nc", engine="scipy")
