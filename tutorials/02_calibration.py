@@ -82,7 +82,7 @@ slt.health(naive)
 tight = slt.sample(
     problem.loss,
     problem.data,
-    kernel=slt.SGLD(4e-4),
+    kernel=slt.SGLD(1e-4),
     nbeta=nbeta,
     gamma=1000.0,
     chains=4,
@@ -93,7 +93,7 @@ tight = slt.sample(
 free = slt.sample(
     problem.loss,
     problem.data,
-    kernel=slt.SGLD(4e-4),
+    kernel=slt.SGLD(1e-4),
     nbeta=0.0,
     gamma=1000.0,
     chains=4,
@@ -217,7 +217,9 @@ for one in seeds.seed.values:
 
 # %%
 columns = ["step_size", "llc", "mcse", "virial", "rho_loc", "halved", "halved_error", "verdict"]
-seeds[columns].to_dataframe()[columns].round(4)
+table = seeds[columns].to_dataframe()[columns]
+table["step_size"] = table.step_size.map("{:.1e}".format)
+table.round(3)
 
 # %% [markdown]
 # ## What to remember

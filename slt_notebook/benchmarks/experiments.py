@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from slt_notebook import names
 from slt_notebook.benchmarks.compare import PROBLEM, order_preservation, run, summarize
 from slt_notebook.benchmarks.planted import networks
 
@@ -124,6 +125,7 @@ def sampled(
     done = _opened(path)
     rows = [done.isel({PROBLEM: [k]}) for k in range(done.sizes[PROBLEM])] if done else []
     known = {str(row[PROBLEM].item()) for row in rows}
+    said = ", ".join(f"{STEPS.get(size, 5000)} ({size})" for size in sizes)
     for size in sizes:
         for problem in networks(size, count or SWEPT[size], seed=SEED):
             if problem.name in known:
@@ -132,6 +134,7 @@ def sampled(
             row = run(samplers(), [problem], SWEEP, chains=1, steps=STEPS.get(size, 5000))
             row = row.drop_vars(["order_preservation", "finite_share", "median_error"])
             row["size"] = (PROBLEM, [size])
+            row.attrs |= {"steps": said, names.A_BURNIN: "half"}
             rows.append(row)
             _save(summarize(xr.concat(rows, PROBLEM)), path)
             print(f"{problem!r}: {time.perf_counter() - began:.0f} s", flush=True)
