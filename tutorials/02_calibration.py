@@ -79,37 +79,30 @@ slt.health(naive)
 # all of the data in every step, so that nothing is heated.
 
 # %%
-tight = slt.sample(
-    problem.loss,
-    problem.data,
-    kernel=slt.SGLD(1e-4),
-    nbeta=nbeta,
-    gamma=1000.0,
-    chains=4,
-    draws=500,
-    burnin=100,
-    batch_size=500,
-)
-free = slt.sample(
-    problem.loss,
-    problem.data,
-    kernel=slt.SGLD(1e-4),
-    nbeta=0.0,
-    gamma=1000.0,
-    chains=4,
-    draws=500,
-    burnin=100,
-    batch_size=500,
-)
+held = {
+    "kernel": slt.SGLD(1e-4),
+    "gamma": 1000.0,
+    "chains": 4,
+    "draws": 500,
+    "burnin": 100,
+    "batch_size": 500,
+}
+tight = slt.sample(problem.loss, problem.data, nbeta=nbeta, **held)
+free = slt.sample(problem.loss, problem.data, nbeta=0.0, **held)
 
 
 def rise(run):
+    """Mean rise of the loss after burn-in, and its standard error over the chains."""
     sampling = run.tree["sampling"].to_dataset().isel(step=slice(100, None))
-    return float((sampling.loss - sampling.init_loss).mean())
+    each = (sampling.loss - sampling.init_loss).mean("step").values
+    return f"{each.mean():.4f} ± {each.std(ddof=1) / len(each) ** 0.5:.4f}"
 
 
-print(f"LLC {float(slt.llc(tight)['mean']):.2f}, R-hat {float(slt.llc(tight)['rhat']):.3f}")
-print(f"the loss rises by {rise(tight):.4f}; with nbeta = 0 by {rise(free):.4f}")
+value = slt.llc(tight)
+print(
+    f"LLC {float(value['mean']):.2f} ± {float(value['mcse']):.2f}, R-hat {float(value['rhat']):.3f}"
+)
+print(f"the loss rises by {rise(tight)}; with nbeta = 0 by {rise(free)}")
 health = slt.health(tight).set_index("check")
 health.loc[["virial", "rho_loc"], ["value", "uncertainty", "verdict", "meaning", "do"]]
 

@@ -24,6 +24,7 @@ from slt_notebook.core.types import Kernel
 from slt_notebook.errors import InputError, say
 from slt_notebook.models.probes import Probe
 from slt_notebook.runs import plan
+from slt_notebook.runs.choice import best, draws_for, length, plateaus
 from slt_notebook.runs.run import sample
 from slt_notebook.runs.settle import CHAINS, settle
 from slt_notebook.runs.task import default_kernel
@@ -32,8 +33,6 @@ from slt_notebook.runs.verdicts import SCREENED, SURE, judge, look, tally
 SHARES = (1.0, 0.5, 0.25)
 """Step sizes of a sweep, as shares of 1 / (nbeta h + gamma), h the largest curvature at w*."""
 NOISY_SHARES = (0.5, 0.25, 0.125)  # with batches, whose noise adds a bias that grows with the step
-PLATEAU = 0.05  # relative change of the LLC over a neighbouring nbeta that counts as none
-GOOD = (0.3, 0.7)  # of rho_loc
 TRIES = 3  # choices that are confirmed at most
 POWER = 12  # pairs of gradients spent on the curvature
 
@@ -258,13 +257,13 @@ def _sweep(
 
 def _chosen(evidence: xr.Dataset, kernel, chains, steps, precision, walk=None) -> Calibration:
     cells = evidence.drop_vars("trace").to_dataframe().reset_index()
-    _plateaus(cells)
+    plateaus(cells)
     struck: list[str] = []
     for _ in range(TRIES):
         good = cells[cells.trusted]
         if good.empty:
             break
-        cell, meaning = _best(good)
+        cell, meaning = best(good)
         key = {name: float(cell[name]) for name in ("gamma", "nbeta", "share")}
         chosen: Any = replace(kernel, step_size=float(cell.step_size))
         settled = walk and walk(kernel=chosen, nbeta=key["nbeta"], gamma=key["gamma"])
@@ -283,47 +282,10 @@ def _chosen(evidence: xr.Dataset, kernel, chains, steps, precision, walk=None) -
     return Calibration(False, None, None, None, None, None, None, reason, evidence)
 
 
-def _plateaus(cells) -> None:
-    """Marks the trusted cells whose LLC the next smaller nbeta / gamma does not change."""
-    cells["ratio"] = cells.nbeta / cells.gamma
-    cells["plateau"], cells["gained"] = False, np.nan
-    lines = cells[cells.trusted].sort_values(["ratio", "share"])
-    values = lines.groupby("ratio").llc.mean()
-    for row, cell in lines.iterrows():
-        below = values[values.index < cell.ratio * 0.999]
-        if len(below):
-            change = cell.llc - below.iloc[-1]
-            cells.loc[row, "gained"] = change  # pyright: ignore
-            cells.loc[row, "plateau"] = abs(change) <= PLATEAU * abs(cell.llc)  # pyright: ignore
-
-
-def _best(good) -> tuple[Any, str]:
-    """The cell to choose, and what its value means."""
-    low, high = GOOD
-    if good.plateau.any():
-        pick = good[good.plateau].sort_values(["ratio", "share"], ascending=False)
-        return pick.iloc[0], (
-            f"over nbeta / gamma the LLC has levelled off (less than {PLATEAU:.0%} to the next "
-            "lower)"
-        )
-    none = "no plateau of the LLC over nbeta was found, so the value belongs to this nbeta"
-    if (good.rho_loc < low).all():
-        cell = good.sort_values(["ratio", "share"], ascending=False).iloc[0]
-        return cell, (
-            f"{none}; rho_loc is {cell.rho_loc:.2f}: the data rule at every setting, so the one "
-            "with the least localization is taken"
-        )
-    off = abs(np.log(good.rho_loc.clip(lower=1e-6) / np.sqrt(low * high)))
-    order = good.assign(inside=good.rho_loc.between(low, high), off=off)
-    cell = order.sort_values(["inside", "off", "share"], ascending=[False, True, False]).iloc[0]
-    far = "" if cell.inside else f", outside {low} to {high}: compare with care"
-    return cell, f"{none}; rho_loc is {cell.rho_loc:.2f}{far}"
-
-
 def _found(evidence, key, cell, chosen, meaning, settled, chains, steps, precision) -> Calibration:
     """The verdict on the setting that was chosen, in numbers and in words."""
     here, half = evidence.sel(key), evidence.sel(key | {"share": cell.share / 2})
-    burnin, draws = _length(here, chains, steps, precision)
+    burnin, draws = length(here, chains, steps, precision)
     mean, mcse = float(cell.llc), float(cell.mcse)
     value = {
         "mean": mean, "mcse": mcse, "extrapolated": 2 * float(half.llc) - mean,
@@ -333,7 +295,7 @@ def _found(evidence, key, cell, chosen, meaning, settled, chains, steps, precisi
     if settled is not None:
         memory = CHAINS * (settled.steps - settled.burnin) / max(settled.ess, 1.0)
         sd = settled.mcse * np.sqrt(max(settled.ess, 1.0))
-        draws = _draws(sd, settled.mean, memory, precision)
+        draws = draws_for(sd, settled.mean, memory, precision)
         burnin = settled.burnin
         value = {
             "mean": settled.mean, "mcse": settled.mcse,
@@ -358,26 +320,6 @@ def _found(evidence, key, cell, chosen, meaning, settled, chains, steps, precisi
     return Calibration(
         True, chosen, key["nbeta"], key["gamma"], burnin, draws, value, reason, evidence
     )
-
-
-def _length(cell: xr.Dataset, chains: int, steps: int, precision: float) -> tuple[int, int]:
-    """Burn-in and draws per chain, for 4 chains, at the relative standard error `precision`."""
-    trace = cell.trace.mean("chain").values
-    width = steps // len(trace)
-    level, spread = trace[len(trace) // 2 :].mean(), trace[len(trace) // 2 :].std()
-    there = np.flatnonzero(trace > level - 2 * spread)
-    arrived = (int(there[0]) + 1 if len(there) else len(trace) // 2) * width
-    kept = chains * (steps - steps // 2)
-    memory = kept / max(float(cell.ess), 1.0)  # steps per effective draw
-    sd = float(cell.mcse) * np.sqrt(max(float(cell.ess), 1.0))
-    burnin = int(min(max(2 * arrived, 5 * memory), 10 * steps))
-    return burnin, _draws(sd, float(cell.llc), memory, precision)
-
-
-def _draws(sd: float, value: float, memory: float, precision: float) -> int:
-    """Steps per chain, for 4 chains, at the relative standard error `precision`."""
-    needed = (sd / (precision * max(abs(value), 1e-12))) ** 2 * memory / 4
-    return int(np.clip(np.ceil(needed), max(100, 10 * memory), 100_000))
 
 
 def _check(kernel, nbetas, gammas, shares, chains, steps, precision, rounds) -> None:
