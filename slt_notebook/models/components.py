@@ -1,4 +1,4 @@
-"""Which parts does a model have, and which coordinates does a name mean?
+"""Which parts does a model have?
 
     full  embed  positions  unembed  final_norm  rest          the whole, and what stands alone
     l0  l0.attn  l0.mlp  l0.norm                               layers and their parts
@@ -6,185 +6,23 @@
                                                                a group share; the group whole; what
                                                                belongs to no head
 Patterns: globs over these names (`"l*.h*"`), unions (`"l0.attn+l1.mlp"`), the field's `"l0h3"`, and
-globs over parameters (`"param:*q_proj*"`).  Who owns what is derived in `ownership`.
+globs over parameters (`"param:*q_proj*"`): see `patterns`.  Who owns what is found in `ownership`.
 """
 
-import fnmatch
-import itertools
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from slt_notebook.core.space import Piece, Space
-from slt_notebook.errors import ComponentError, InputError, nearest, say
+from slt_notebook.core.space import Piece
+from slt_notebook.errors import ComponentError, InputError, say
 from slt_notebook.models import ownership
 from slt_notebook.models.losses import Shells, shell
+from slt_notebook.models.patterns import Component, Heads, Parts, layer_of, whole
 
 COUPLED = "a norm over all heads ties them: owners hold for fixed norm statistics"
-
-
-@dataclass(frozen=True)
-class Component:
-    """A named part of a model.
-
-    Attributes:
-        kind: "full", "embed", "layer", "attention", "head", "group", ...
-        layer, head: numbers, where it has them.
-        first_layer: no layer before this one depends on it; None where all of them may.
-        note: what a reader must know (tied weights, coupled heads).
-    """
-
-    name: str
-    kind: str
-    pieces: tuple[Piece, ...]
-    layer: int | None = None
-    head: int | None = None
-    first_layer: int | None = None
-    note: str = ""
-
-    @property
-    def size(self) -> int:
-        return sum(piece.size for piece in self.pieces)
-
-
-@dataclass(frozen=True)
-class Parts:
-    """All components of a model, its parameters' shapes, and the names of its layers."""
-
-    components: Mapping[str, Component]
-    shapes: Mapping[str, tuple[int, ...]]
-    layers: tuple[str, ...] = ()
-    tied: Mapping[str, str] = field(default_factory=dict)  # component -> the one it is tied to
-
-    def __getitem__(self, name: str) -> Component:
-        return self.components[name]
-
-    # What a pattern means -----------------------------------------------------------------------
-
-    def expand(self, pattern: str) -> list[str]:
-        """Names that one entry of a list of components stands for; a union is one component.
-
-        Raises:
-            ComponentError: a glob or name that means nothing here, with the nearest names.
-        """
-        pattern = pattern.strip()
-        if "+" in pattern or pattern.startswith("param:"):
-            self.resolve(pattern)
-            return ["+".join(part.strip() for part in pattern.split("+"))]
-        return self._match(pattern)
-
-    def resolve(self, pattern: str) -> Component:
-        """The component that a name, glob or union means; a glob means the union of its matches.
-
-        Raises:
-            ComponentError: something unknown, nothing at all, or parts that overlap.
-        """
-        pattern = pattern.strip()
-        if pattern in self.components:
-            return self.components[pattern]
-        chosen: list[Component] = []
-        for part in pattern.split("+"):
-            part = part.strip()
-            if part.startswith("param:"):
-                chosen.append(self._parameters(part))
-            else:
-                chosen += [self.components[name] for name in self._match(part)]
-        if len({c.name for c in chosen}) < len(chosen):
-            raise ComponentError(
-                say(f"{pattern!r}, which names a part twice", "each once", "name it once")
-            )
-        refuse_overlap(chosen, pattern)
-        pieces = tuple(p for c in chosen for p in c.pieces)
-        firsts = [c.first_layer for c in chosen]
-        first = None if None in firsts else min(firsts, default=None)  # pyright: ignore
-        if len(chosen) == 1 and not pattern.startswith("param:"):
-            return chosen[0]
-        note = "; ".join(dict.fromkeys(c.note for c in chosen if c.note))
-        return Component(pattern, "union", pieces, first_layer=first, note=note)
-
-    def space(self, pattern: str) -> Space:
-        """The coordinates of a component, in the order of the model's parameters."""
-        found = self.resolve(pattern)
-        order = {name: i for i, name in enumerate(self.shapes)}
-        pieces = tuple(sorted(found.pieces, key=lambda p: (order[p.name], p.window)))
-        held = dict.fromkeys(piece.name for piece in pieces)
-        return Space(pieces, tuple((name, tuple(self.shapes[name])) for name in held))
-
-    def _match(self, pattern: str) -> list[str]:
-        name = canonical(pattern)
-        if name in self.components:
-            return [name]
-        found = [n for n in self.components if fnmatch.fnmatchcase(n, name)]
-        found = [n for n in found if n != "full"]
-        if not found:
-            raise ComponentError(
-                say(
-                    f"component {pattern!r}",
-                    f"one of {_shortened(self.components)}, a glob over them, or "
-                    f"'param:<glob over parameter names>'{nearest(name, self.components)}",
-                    "list them with slt.components(model)",
-                )
-            )
-        return found
-
-    def _parameters(self, part: str) -> Component:
-        pattern = part.partition(":")[2]
-        matched = [n for n in self.shapes if pattern and fnmatch.fnmatchcase(n, pattern)]
-        if not matched:
-            raise ComponentError(
-                say(
-                    f"component {part!r}, which matches nothing",
-                    f"a glob over the {len(self.shapes)} parameter names"
-                    f"{nearest(pattern, self.shapes)}",
-                    "list them with list(loss.params)",
-                )
-            )
-        pieces = tuple(_whole(n, self.shapes[n]) for n in matched)
-        layers = [_layer_of(n, self.layers) for n in matched]
-        first = None if None in layers or not layers else min(layers)  # pyright: ignore
-        return Component(part, "parameters", pieces, first_layer=first)
-
-
-def canonical(name: str) -> str:
-    """The kit's spelling of the field's: `l0h1`, `l0 mlp`, `l0_attn` -> `l0.h1`, `l0.mlp`, ...
-
-    >>> canonical("l0h1"), canonical("l0 mlp"), canonical("l1g0"), canonical("l*.h*")
-    ('l0.h1', 'l0.mlp', 'l1.g0', 'l*.h*')
-    """
-    name = name.strip()
-    found = re.fullmatch(r"l(\d+)[ ._]?(h\d+|g\d+|kv\d+|attn|mlp|norm|shared)", name)
-    return f"l{found[1]}.{found[2]}" if found else name
-
-
-def refuse_overlap(parts: Sequence[Component], pattern: str) -> None:
-    """Raises where two parts hold one coordinate, and says whether their weights are tied."""
-    by_name: dict[str, list[tuple[Component, Piece]]] = {}
-    for part in parts:
-        for piece in part.pieces:
-            by_name.setdefault(piece.name, []).append((part, piece))
-    for name, held in by_name.items():
-        for (one, p), (other, q) in itertools.combinations(held, 2):
-            apart = any(
-                a[1] <= b[0] or b[1] <= a[0] for a, b in zip(p.window, q.window, strict=True)
-            )
-            if one is not other and not apart:
-                why = (
-                    "tied: one weight under two names" if "tied" in one.note + other.note else name
-                )
-                raise ComponentError(
-                    say(
-                        f"{pattern!r}, in which {one.name!r} and {other.name!r} overlap ({why})",
-                        "parts that share no weights",
-                        "keep one of the two",
-                    )
-                )
-
-
-# Deriving them ------------------------------------------------------------------------------------
 
 
 def parts(model: Any, *, heads: bool = True) -> Parts:
@@ -192,7 +30,7 @@ def parts(model: Any, *, heads: bool = True) -> Parts:
 
     Args:
         model: a Hugging Face causal LM, any torch module, or a loss of the kit.
-        heads: False leaves attentions whole.
+        heads: False leaves attentions whole; else their heads are found when they are asked for.
 
     Raises:
         InputError: something without parameters.
@@ -264,10 +102,10 @@ def _is_causal_lm(module: nn.Module) -> bool:
 
 
 def _plain(shapes: Mapping[str, tuple[int, ...]]) -> Parts:
-    pieces = tuple(_whole(n, s) for n, s in shapes.items())
+    pieces = tuple(whole(n, s) for n, s in shapes.items())
     found = {"full": Component("full", "full", pieces)}
     for name, shape in shapes.items():
-        found[f"param:{name}"] = Component(f"param:{name}", "parameter", (_whole(name, shape),))
+        found[f"param:{name}"] = Component(f"param:{name}", "parameter", (whole(name, shape),))
     return Parts(found, shapes)
 
 
@@ -279,15 +117,19 @@ def _causal_lm(model: nn.Module, shapes: Mapping[str, tuple[int, ...]], heads: b
         layers = ownership.find_layers(model, ids.reshape(2, ownership.TOKENS))
     except ComponentError:
         return _plain(shapes)
-    found = {"full": Component("full", "full", tuple(_whole(n, s) for n, s in shapes.items()))}
-    outside = [n for n in shapes if _layer_of(n, layers.names) is None]
+    found = {"full": Component("full", "full", tuple(whole(n, s) for n, s in shapes.items()))}
+    outside = [n for n in shapes if layer_of(n, layers.names) is None]
     ends, tied = _ends(model, shapes, outside, len(layers.names))
     found |= {c.name: c for c in ends if c.name in ("embed", "positions")}
+    later = {}
+    count = getattr(model.config.get_text_config(), "num_attention_heads", None)  # pyright: ignore
     for number, (name, attention) in enumerate(zip(layers.names, layers.attentions, strict=True)):
-        for part in _layer(model, shapes, number, name, attention, layers.calls, heads):
-            found[part.name] = part
+        found |= {c.name: c for c in _layer(shapes, number, name, attention)}
+        if heads and isinstance(count, int) and f"l{number}.attn" in found:
+            find = partial(_heads, model, number, attention, layers.calls[attention], count)
+            later[f"l{number}.attn"] = Heads(f"l{number}", count, find)
     found |= {c.name: c for c in ends}
-    return Parts(found, shapes, layers.names, tied)
+    return Parts(found, shapes, layers.names, tied, later)
 
 
 def _ends(model, shapes, outside: list[str], depth: int) -> tuple[list[Component], dict]:
@@ -329,7 +171,7 @@ def _ends(model, shapes, outside: list[str], depth: int) -> tuple[list[Component
     return out, {}
 
 
-def _layer(model, shapes, number, name, attention, calls, heads) -> Iterator[Component]:
+def _layer(shapes, number: int, name: str, attention: str | None) -> Iterator[Component]:
     mine = [n for n in shapes if n.startswith(f"{name}.")]
     start = {"layer": number, "first_layer": number}
     tag = f"l{number}"
@@ -337,8 +179,6 @@ def _layer(model, shapes, number, name, attention, calls, heads) -> Iterator[Com
     attended = [n for n in mine if attention and n.startswith(f"{attention}.")]
     if attended:
         yield Component(f"{tag}.attn", "attention", _wholes(attended, shapes), **start)
-        if heads:
-            yield from _heads(model, tag, attention, calls[attention], start)
     others = [n for n in mine if n not in attended]
     matrices = {n.rpartition(".")[0] for n in others if len(shapes[n]) > 1}
     mlp = [n for n in others if n.rpartition(".")[0] in matrices]
@@ -349,39 +189,25 @@ def _layer(model, shapes, number, name, attention, calls, heads) -> Iterator[Com
         yield Component(f"{tag}.norm", "norm", _wholes(norms, shapes), **start)
 
 
-def _heads(model, tag, attention, call, start) -> Iterator[Component]:
-    config = model.config.get_text_config()
-    count = getattr(config, "num_attention_heads", None)
-    if not isinstance(count, int):
-        return
+def _heads(model, layer: int, attention: str, call: tuple, count: int) -> dict[str, Component]:
     found = ownership.derive(model, attention, call, count)
+    tag, start = f"l{layer}", {"layer": layer, "first_layer": layer}
     note = COUPLED if found.coupled else ""
+    out = []
     for head, pieces in enumerate(found.heads):
-        yield Component(f"{tag}.h{head}", "head", pieces, head=head, note=note, **start)
+        out.append(Component(f"{tag}.h{head}", "head", pieces, head=head, note=note, **start))
     for number, group in enumerate(found.groups):
         who = f"heads {group.heads[0]} to {group.heads[-1]}"
-        yield Component(f"{tag}.kv{number}", "keys and values", group.pieces, note=who, **start)
+        name = f"{tag}.kv{number}"
+        out.append(Component(name, "keys and values", group.pieces, note=who, **start))
     for number, group in enumerate(found.groups):
         pieces = (*group.pieces, *(p for h in group.heads for p in found.heads[h]))
         who = f"{tag}.kv{number} with heads {group.heads[0]} to {group.heads[-1]}"
-        yield Component(f"{tag}.g{number}", "group", pieces, note=who, **start)
+        out.append(Component(f"{tag}.g{number}", "group", pieces, note=who, **start))
     if found.shared:
-        yield Component(f"{tag}.shared", "shared", found.shared, note="of no head", **start)
-
-
-def _whole(name: str, shape: Sequence[int]) -> Piece:
-    return Piece(name, tuple((0, size) for size in shape))
+        out.append(Component(f"{tag}.shared", "shared", found.shared, note="of no head", **start))
+    return {c.name: c for c in out}
 
 
 def _wholes(chosen: Sequence[str], shapes: Mapping[str, tuple[int, ...]]) -> tuple[Piece, ...]:
-    return tuple(_whole(name, shapes[name]) for name in chosen)
-
-
-def _layer_of(name: str, layers: Sequence[str]) -> int | None:
-    return next((i for i, layer in enumerate(layers) if name.startswith(f"{layer}.")), None)
-
-
-def _shortened(known: Mapping[str, Any], limit: int = 12) -> str:
-    listed = list(known)
-    more = f", ... ({len(listed)} in all)" if len(listed) > limit else ""
-    return ", ".join(listed[:limit]) + more
+    return tuple(whole(name, shapes[name]) for name in chosen)

@@ -194,10 +194,12 @@ def derive(model: nn.Module, prefix: str, call: tuple, heads: int) -> Attention:
             )
         )
     masks = _feeding(module, out_name, call, heads)
-    # A norm over all heads ties every head to the weights of the others through its statistics.
-    held = _feeding(module, out_name, call, heads, hold_norms=True)
-    coupled = any(not torch.equal(masks[name], held[name]) for name in masks)
-    masks = held
+    coupled = False
+    if any(_is_norm(part) for part in module.modules()):
+        # A norm over all heads ties every head to the weights of the others by its statistics.
+        held = _feeding(module, out_name, call, heads, hold_norms=True)
+        coupled = any(not torch.equal(masks[name], held[name]) for name in masks)
+        masks = held
     own: list[list[Piece]] = [[] for _ in range(heads)]
     groups: dict[tuple[int, ...], list[Piece]] = {}
     shared: list[Piece] = []
@@ -247,12 +249,12 @@ def _feeding(
     params = {k: v.requires_grad_() for k, v in random_parameters(module, 1).items()}
     handles = []
     for name, part in module.named_modules():
-        kinds = [p.dim() for p in part.parameters(recurse=False)]
+        kinds = {p.dim() for p in part.parameters(recurse=False)}
         if name != out_name and 2 in kinds:
             # A bias of the keys shifts all scores alike, and softmax forgets it; a gain that
             # differs from position to position makes it felt, and changes nobody's owner.
             handles.append(part.register_forward_hook(_gain))
-        elif hold_norms and kinds and max(kinds) == 1:
+        elif hold_norms and _is_norm(part):
             handles.append(part.register_forward_hook(_held))
     slots: list[Tensor] = []
     part = module.get_submodule(out_name)
@@ -292,6 +294,10 @@ def _feeding(
     return masks
 
 
+def _is_norm(part: nn.Module) -> bool:
+    return {p.dim() for p in part.parameters(recurse=False)} == {1}
+
+
 def _gain(_module, _args, output):
     gains = torch.linspace(0.5, 1.5, output.shape[1], device=output.device, dtype=output.dtype)
     return output * gains[:, None]
@@ -315,7 +321,10 @@ def _runs(name: str, mask: Tensor) -> Iterator[tuple[tuple[int, ...], Piece]]:
         product = rows[:, :, None] & columns[:, None, :]
         by_rows = bool((columns | ~columns.any(1, keepdim=True)).all())
         by_columns = bool((rows | ~rows.any(1, keepdim=True)).all())
-        if not (by_rows or by_columns) or float((product != mask).float().mean()) > 1e-3:
+        if (
+            not (by_rows or by_columns)
+            or int(torch.count_nonzero(product != mask)) > 1e-3 * mask.numel()
+        ):
             raise ComponentError(
                 say(
                     f"{name}, whose entries of one head are scattered",
@@ -327,13 +336,12 @@ def _runs(name: str, mask: Tensor) -> Iterator[tuple[tuple[int, ...], Piece]]:
     elif len(shape) != 1:
         yield (), Piece(name, tuple((0, n) for n in shape))
         return
-    owners = [tuple(along[:, i].nonzero()[:, 0].tolist()) for i in range(along.shape[1])]
     start = 0
-    for key, run in itertools.groupby(owners):
+    for key, run in itertools.groupby(along.T.tolist()):
         stop = start + len(list(run))
         window = [(0, n) for n in shape]
         window[axis] = (start, stop)
-        yield key, Piece(name, tuple(window))
+        yield tuple(head for head, fed in enumerate(key) if fed), Piece(name, tuple(window))
         start = stop
 
 

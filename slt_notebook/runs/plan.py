@@ -9,7 +9,8 @@ from torch import Tensor
 
 from slt_notebook.core.space import Space
 from slt_notebook.errors import InputError, NotReproducible, say
-from slt_notebook.models.components import Parts, parts
+from slt_notebook.models.components import parts
+from slt_notebook.models.patterns import Parts
 from slt_notebook.models.probes import Probe
 
 PROBE_TOKENS = 4096

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from slt_notebook.core.types import Batch
 from slt_notebook.models.causal_lm import PREFIX, CausalLMLoss
-from slt_notebook.models.components import Component, Parts, parts
+from slt_notebook.models.components import parts
 from slt_notebook.models.losses import fingerprint
+from slt_notebook.models.patterns import Component, Parts
 from slt_notebook.models.prefix import hidden_before, suffix
 from slt_notebook.models.probes import Probe
 from slt_notebook.runs import plan

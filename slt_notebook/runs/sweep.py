@@ -28,7 +28,7 @@ from slt_notebook import names
 from slt_notebook.errors import InputError, StoreError, StoreMismatch, nearest, say
 from slt_notebook.estimators.sweep import open_sweep, read_index
 from slt_notebook.models.causal_lm import causal_lm
-from slt_notebook.models.components import Parts, refuse_overlap
+from slt_notebook.models.patterns import Parts, refuse_overlap
 from slt_notebook.models.probes import Probe
 from slt_notebook.runs import plan
 from slt_notebook.runs.run import Run, check_inputs, plan_task, prepare, somebody_looks

@@ -8,7 +8,9 @@ from torch.func import functional_call
 
 import slt_notebook as slt
 from slt_notebook.errors import ComponentError
-from slt_notebook.models.components import canonical, parts
+from slt_notebook.models import ownership
+from slt_notebook.models.components import parts
+from slt_notebook.models.patterns import canonical
 
 BASE = {
     "vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -178,3 +180,57 @@ def test_tiny_lm_and_any_module():
     assert list(slt.components(net).index) == ["full", *(f"param:{n}" for n in net.state_dict())]
     loss = slt.loss_fn({"w": np.zeros(3)}, lambda p, b: b["x"] @ p["w"])
     assert parts(loss).space("param:w").dim == 3
+
+
+@pytest.mark.parametrize(
+    ("patterns", "layers"),
+    [
+        (["full"], []),
+        (["embed", "l0", "l1.attn", "l*.mlp", "l0.attn+l1.mlp", "param:*attn*"], []),
+        (["l0+l1", "l?.attn", "final_norm", "l*.norm"], []),
+        (["l1h2"], [1]),
+        (["l1.h*", "l1.h0+l1.h3", "l1.shared"], [1]),
+        (["l0.mlp+l0.h1"], [0]),
+        (["*.h0"], [0, 1]),
+        (["l*"], [0, 1]),
+    ],
+)
+def test_heads_are_looked_for_where_they_are_asked_for(patterns, layers, monkeypatch):
+    asked = []
+    derive = ownership.derive
+    monkeypatch.setattr(
+        ownership,
+        "derive",
+        lambda m, prefix, *rest: asked.append(prefix) or derive(m, prefix, *rest),
+    )
+    found = parts(build("gpt2"))
+    for pattern in patterns * 2:
+        names = found.expand(pattern)
+        assert all(found.space(name).dim == found.resolve(name).size for name in names)
+    assert asked == [f"transformer.h.{layer}.attn" for layer in layers]
+    everything = found.components
+    assert list(everything) == list(slt.components(build("gpt2")).index)
+    layer = ["", ".attn", ".h0", ".h1", ".h2", ".h3", ".shared", ".mlp", ".norm"]
+    assert list(everything) == [
+        "full", "embed", "positions", *(f"l{i}{part}" for i in (0, 1) for part in layer),
+        "final_norm", "unembed",
+    ]  # fmt: skip
+    assert len(set(asked)) == 2
+
+
+def test_a_wrong_name_looks_at_no_other_layer(monkeypatch):
+    monkeypatch.setattr(ownership, "derive", lambda *_: pytest.fail("looked for heads"))
+    found = parts(build("gpt2"))
+    for pattern, near in (("l7.h1", "l1.h1"), ("l0.atn", "l0.attn"), ("embd", "embed")):
+        with pytest.raises(ComponentError, match=f"did you mean.*'{near}'"):
+            found.resolve(pattern)
+
+
+def test_an_attention_that_cannot_be_told_apart_hinders_nobody_else():
+    """Heads that do not divide the attention: only who asks for them is told."""
+    model = build("gpt2")
+    model.config.n_head = 5
+    found = parts(model)
+    assert found.space("l0.attn+l1.mlp").dim == found["l0.attn"].size + found["l1.mlp"].size
+    with pytest.raises(ComponentError, match="5 heads"):
+        found.expand("l0.h*")
