@@ -4,6 +4,7 @@ Gradients are batched over chains by `vmap`, in chunks, or taken chain after cha
 autograd (never `torch.func.grad` in a loop, which is the slowest of the three).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -33,6 +34,7 @@ class Potential:
         center: w*, float32 `[dim]`.
         nbeta, gamma: `[chain]` tensors.
         chunk: chains per `vmap`; 1 is the plain autograd loop.
+        together: what takes the gradients instead, for this and other potentials at once.
     """
 
     loss: LossFn
@@ -42,6 +44,7 @@ class Potential:
     nbeta: Tensor
     gamma: Tensor
     chunk: int = 1
+    together: Callable | None = None
 
     def evaluate(self, position: Tensor, batches: list[Batch], rows=None) -> Evaluation:
         """The potential and its gradient at `position` `[chain, dim]`, a batch for each chain."""
@@ -61,6 +64,8 @@ class Potential:
 
     def loss_and_grad(self, position: Tensor, batches: list[Batch]):
         """Mean loss `[chain]`, its gradient `[chain, dim]` and the counted losses `[chain]`."""
+        if self.together is not None:
+            return self.together(position, batches)
         losses, grads, counts = [], [], []
         for start in range(0, len(position), self.chunk):
             part = slice(start, start + self.chunk)

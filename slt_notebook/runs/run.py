@@ -71,10 +71,10 @@ class Run:
         except BaseException as error:  # reported by wait(), never swallowed
             self._error = error
             job.board.finish("failed", f"{type(error).__name__}: {error}")
+            if job.seat is not None:
+                job.seat.stop_all()
         finally:
-            job.writer.shutdown(wait=True)
-            job.store.close()
-            self._done.set()
+            self.close()
 
     def _verdict(self) -> tuple[str, str]:
         board = self._job.board
@@ -93,6 +93,14 @@ class Run:
         return "finished", "; ".join(dead)
 
     # Verbs --------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Lets go of the store, at the end or where nothing is to begin."""
+        if self._job.seat is not None:
+            self._job.seat.leave()
+        self._job.writer.shutdown(wait=True)
+        self._job.store.close()
+        self._done.set()
 
     def start(self) -> "Run":
         self._thread.start()

@@ -93,14 +93,15 @@ class Shared:
         Args:
             evaluations: how many examples of the data the run will read in all.
         """
-        depth = self._depth(component, evaluations)
+        depth = self.depth(component, evaluations)
         if not depth:
             return self.whole
         if self._suffix is None or self._suffix.loss.depth != depth:
             self._suffix = self._cut(depth)
         return self._suffix or self.whole
 
-    def _depth(self, component: str, evaluations: int) -> int:
+    def depth(self, component: str, evaluations: int) -> int:
+        """How many layers a run of `component` need not compute again; see `at`."""
         found = self.component(component)
         if found is None or not found.first_layer or not isinstance(self.loss, CausalLMLoss):
             return 0

@@ -31,6 +31,7 @@ from slt_notebook.models.causal_lm import causal_lm
 from slt_notebook.models.patterns import Parts, refuse_overlap
 from slt_notebook.models.probes import Probe
 from slt_notebook.runs import plan
+from slt_notebook.runs.group import cut, seat
 from slt_notebook.runs.run import Run, check_inputs, plan_task, prepare, somebody_looks
 from slt_notebook.runs.shared import Shared
 from slt_notebook.runs.store import CURSOR
@@ -65,7 +66,7 @@ class Entry:
 
 
 class Sweep:
-    """Runs in one folder, worked through one after the other.
+    """Runs in one folder, worked through one after the other, small ones several in step.
 
     Attributes:
         path: the folder, or None if it lives in memory.
@@ -81,30 +82,41 @@ class Sweep:
         self._done = threading.Event()
         self._stop = threading.Event()
         self._error: BaseException | None = None
-        self._current: Run | None = None
+        self._current: list[tuple[Entry, Run]] = []  # those that walk now, in step
         self._finished = 0
         self._messages: list[str] = []
         self._thread = threading.Thread(target=self._go, name="slt-sweep", daemon=True)
 
     def _go(self) -> None:
         try:
-            for entry, run in self._work(self._stop):
-                if run is not None:
-                    self._current = run
-                    run.start()
-                    if self._stop.is_set():
-                        run._job.board.stop()
-                    run.wait()
+            for done, pairs in self._work(self._stop):
+                self._finished += done
+                self._current = pairs
+                self._walk(pairs)
+                for entry, run in pairs:
                     if run.progress()["message"]:
                         self._messages.append(f"{entry.path}: {run.progress()['message']}")
                 if self._stop.is_set():
                     break
-                self._finished += 1
+                self._finished += len(pairs)
+                self._current = []
         except BaseException as error:  # reported by wait(), never swallowed
             self._error = error
         finally:
-            self._current = None
+            self._current = []
             self._done.set()
+
+    def _walk(self, pairs: Sequence[tuple[Entry, Run]]) -> None:
+        """Runs that walk in step, to their end; an error in one has stopped the others."""
+        for _, run in pairs:
+            run.start()
+            if self._stop.is_set():
+                run._job.board.stop()
+        for _, run in pairs:
+            run._done.wait()
+        for _, run in pairs:
+            if run._error is not None:
+                raise run._error
 
     def start(self) -> "Sweep":
         self._thread.start()
@@ -128,8 +140,8 @@ class Sweep:
     def cancel(self, timeout: float | None = 60) -> None:
         """Stops after the current step; the same call goes on later."""
         self._stop.set()
-        if self._current is not None:
-            self._current._job.board.stop()
+        for _, run in self._current:
+            run._job.board.stop()
         self._done.wait(timeout)
 
     @property
@@ -143,12 +155,15 @@ class Sweep:
         return tree if self.path is not None else tree.load()
 
     def progress(self) -> dict:
-        """A snapshot: run(s), and the current run's own progress under `current`."""
-        run = self._current
+        """A snapshot: run(s), `components` that are sampled now (several where small runs walk in
+        step), and under `current` the progress of the one of these that is least far."""
+        pairs = list(self._current)
+        found = [run.progress() for _, run in pairs]
         return {
             "run": self._finished,
             "runs": len(self.entries),
-            "current": run.progress() if run is not None else None,
+            "components": [entry.component for entry, _ in pairs],
+            "current": min(found, key=lambda p: p["step"], default=None),
             "messages": list(self._messages),
         }
 
@@ -233,14 +248,8 @@ def sweep(
                 check_inputs(made, probe, probes)
                 shared = start[d] if label == first_label else Shared(made, probe, probes, where)
                 shared.know(known)
-                for entry in [e for e in entries if (e.dataset, e.checkpoint) == (d, label)]:
-                    if stop.is_set():
-                        return
-                    path = folder / entry.path
-                    if complete(path, plan_task(shared, entry.component, settings)):
-                        yield entry, None
-                        continue
-                    yield entry, prepare(shared, entry.component, path, **settings)
+                here = [e for e in entries if (e.dataset, e.checkpoint) == (d, label)]
+                yield from _in_step(shared, here, folder, settings, stop)
                 shared.forget_prefix()
 
     found = Sweep(folder, entries, work, temporary).start()
@@ -255,6 +264,37 @@ def sweep(
         found.cancel()
         print(f"stopped; the same call goes on ({found!r})", file=sys.stderr)
     return found
+
+
+def _in_step(shared: Shared, here: Sequence[Entry], folder: Path, settings, stop):
+    """`(how many were complete, [(entry, run), ...])`, runs that walk in step at a time."""
+    tasks = [plan_task(shared, entry.component, settings) for entry in here]
+    whole = [complete(folder / e.path, t) for e, t in zip(here, tasks, strict=True)]
+    places = [i for i, known in enumerate(whole) if not known]
+    if any((folder / here[i].path).exists() for i in places):
+        places = list(range(len(here)))  # who has begun goes on with whom it began
+    else:
+        yield sum(whole), []
+    for group in cut(shared, [(here[i].component, tasks[i]) for i in places], settings):
+        group = [places[i] for i in group]
+        chosen = [i for i in group if not whole[i]]
+        if stop.is_set():
+            return
+        runs: dict[int, Run] = {}
+        try:
+            for i in chosen:
+                path = folder / here[i].path
+                runs[group.index(i)] = prepare(shared, here[i].component, path, **settings)
+            if runs and len(group) > 1:
+                known = None if all(here[i].component == "full" for i in group) else shared.parts
+                spaces = [plan.resolve(here[i].component, shared.loss, known) for i in group]
+                seat(runs, spaces)
+        except BaseException:
+            for run in runs.values():
+                run.close()
+            raise
+        done = len(group) - len(chosen) if len(places) == len(here) else 0
+        yield done, [(here[group[number]], run) for number, run in runs.items()]
 
 
 def _points(loss, checkpoints) -> dict[str, Any]:
@@ -388,7 +428,8 @@ def _watch(found: Sweep) -> None:
             p = found.progress()
             now = p["current"]
             if now is not None:
-                where = found.entries[min(p["run"], len(found.entries) - 1)].path
+                first, *more = p["components"]
+                where = f"{first} and {len(more)} more in step" if more else first
                 bar.set_postfix_str(f"{where}, step {now['step']}/{now['steps']}")
             bar.update(p["run"] - bar.n)
         bar.update(found.progress()["run"] - bar.n)

@@ -7,6 +7,8 @@ since the last one, then the kernel state, then the cursor: see `store.py`.
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,6 +46,7 @@ class Job:
     store: RunStore
     board: Board
     writer: ThreadPoolExecutor
+    seat: Any = None  # where the run walks in step with others: a `group.Seat`
 
 
 def run_chains(job: Job, rows: tuple[int, ...]) -> None:
@@ -70,6 +73,8 @@ def run_chains(job: Job, rows: tuple[int, ...]) -> None:
     board.start(chains, first)
     if first < task.steps:
         state, status = _walk(job, rows, chains, potential, kernel, state, status, since, first)
+    if job.seat is not None:
+        job.seat.leave()
     if not board.stopping:
         _controls(job, rows, chains, potential, kernel, state, status)
 
@@ -163,6 +168,8 @@ class Buffer:
         for place in torch.nonzero(~alive)[:, 0].tolist():
             if self.since[place] < 0:
                 self.since[place] = step.index
+        if self.job.seat is not None and not bool(alive.any()):
+            self.job.seat.leave()  # it only counts on, and asks for nothing
         if task.draws_at(step.index + 1) == task.draws_at(step.index):
             return
         away = row_norms(step.state.position, potential.center)
@@ -172,7 +179,9 @@ class Buffer:
         accept = nan if step.accept is None else step.accept
         self.per_draw[names.ACCEPT].append(accept)
         for name, probe in self.job.probes.items():
-            losses = measure(self.job, potential, step.state.position, alive, probe)
+            position, seat = step.state.position, self.job.seat
+            alone = partial(measure, self.job, potential, position, alive, probe)
+            losses = alone() if seat is None else seat.measure(name, position, alive, alone)
             self.probes[name].append(losses)
             self.bytes += losses.nbytes
 

@@ -4,6 +4,7 @@ python -m tests.bench.bench_components derive      components of SmolLM2-135M's 
 python -m tests.bench.bench_components prefix      restricted sampling with and without a prefix
 python -m tests.bench.bench_components devinterp   susceptibilities of 8 heads, both sides
 python -m tests.bench.bench_components sweep       all heads + full of tiny-lm (54 TFLOP)
+python -m tests.bench.bench_components group       small runs in step, and one after the other
 """
 
 import argparse
@@ -181,6 +182,44 @@ def sweep(draws: int) -> None:
         print(f"200 draws: {wall:.1f} min here, {cpu / 2:.1f} min of two cores", flush=True)
 
 
+def group(draws: int, rounds: int) -> None:
+    """Small components in step against one after the other: what a further draw of all costs.
+
+    Heads of a two-layer transformer of width 32 (batch 8 x 16, a probe of 16 x 16) and layers of a
+    deep linear network (6 of 16 x 16, batch 32, a probe of 256).  `chain_chunk` keeps runs apart.
+    """
+    rng = np.random.default_rng(0)
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=97, n_embd=32, n_layer=2, n_head=4, n_positions=64, bos_token_id=1,
+        eos_token_id=2,
+    )  # fmt: skip
+    text = slt.token_probe("train", rng.integers(0, 97, (64, 16)))
+    linear = [torch.nn.Linear(16, 16, bias=False) for _ in range(6)]
+    square = lambda output, target: (output - target).square().sum(1)
+    deep = slt.supervised(torch.nn.Sequential(*linear), square)
+    table = slt.array_probe("train", *rng.standard_normal((2, 256, 16)).astype("f4"))
+    heads = [f"l{i}.h{j}" for i in (0, 1) for j in range(4)]
+    for name, loss, data, probe, parts_, size in (
+        ("8 heads", slt.causal_lm(GPT2LMHeadModel(config).eval()), text, text.take(16), heads, 8),
+        ("6 layers", deep, table, table, [f"param:{n}" for n in deep.params], 32),
+    ):
+        spent = {}
+        for number in range(rounds):
+            for count in (draws // 4, draws):
+                for side, chunk in (("apart", 4), ("in step", None)):
+                    began, used = time.perf_counter(), time.process_time()
+                    slt.sample(
+                        loss, data, components=parts_, probes=[probe], kernel=slt.SGLD(1e-4),
+                        nbeta=30.0, gamma=50.0, chains=4, draws=count, batch_size=size,
+                        chain_chunk=chunk, progress=False,
+                    )  # fmt: skip
+                    took = time.perf_counter() - began, time.process_time() - used
+                    spent[side, count, number] = took
+        print(f"{name}, 4 chains x {draws} draws:")
+        _compare(spent, "apart", "in step", rounds, draws, draws // 4)
+
+
 def _compare(spent: dict, slow: str, fast: str, rounds: int, draws: int, fewer: int) -> None:
     """Ratios of whole calls, and of a further draw: what a run of hundreds comes to."""
     for unit, what in (("wall", 0), ("CPU", 1)):
@@ -197,7 +236,7 @@ def _compare(spent: dict, slow: str, fast: str, rounds: int, draws: int, fewer: 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", choices=["derive", "prefix", "devinterp", "sweep"])
+    parser.add_argument("part", choices=["derive", "prefix", "devinterp", "sweep", "group"])
     parser.add_argument("--draws", type=int)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--heads", type=int, default=8, help="of devinterp's part")
@@ -211,6 +250,8 @@ def main() -> None:
         prefix(asked.rounds)
     elif asked.part == "devinterp":
         devinterp(asked.draws or 20, asked.rounds, asked.heads)
+    elif asked.part == "group":
+        group(asked.draws or 60, asked.rounds)
     else:
         sweep(asked.draws or 200)
 

@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 import slt_notebook as slt
 from slt_notebook import names
@@ -65,9 +66,11 @@ def test_a_run_of_a_sweep_is_the_run_alone(swept, points, tmp_path):
     stored = slt.open_run(folder / "step10__l1.h2.zarr")
     for path in ("sampling", "probe/train"):
         one = single[path].to_dataset()
-        assert one.identical(stored[path].to_dataset())
-        assert one.identical(inside[path].to_dataset())
-    assert float(slt.llc(inside)["mean"]) == float(slt.llc(single)["mean"])
+        assert inside[path].to_dataset().identical(stored[path].to_dataset())
+        # Heads of a layer walk in step, which changes rounding only: see test_group.
+        xr.testing.assert_allclose(one, stored[path].to_dataset(), rtol=2e-5)
+        assert one.attrs == stored[path].attrs
+    assert float(slt.llc(inside)["mean"]) == pytest.approx(float(slt.llc(single)["mean"]), rel=1e-4)
 
 
 def test_runs_read_the_same_batches(swept):
@@ -118,6 +121,7 @@ def test_other_settings_are_refused_with_the_difference(swept, points):
 def test_a_stopped_sweep_goes_on(text, tmp_path):
     _, loss, data = text
     settings = {**FAST, "draws": 30, "probes": [data], "components": ["l0.h0", "l0.h1", "full"]}
+    settings["chain_chunk"] = 2  # one after the other
     whole = slt.sample(loss, data, store=tmp_path / "whole", **settings)
     stopped = slt.sample(loss, data, store=tmp_path / "cut", blocking=False, **settings)
     while stopped.progress()["run"] < 1:
