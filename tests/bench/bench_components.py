@@ -194,19 +194,20 @@ def group(draws: int, rounds: int) -> None:
         vocab_size=97, n_embd=32, n_layer=2, n_head=4, n_positions=64, bos_token_id=1,
         eos_token_id=2,
     )  # fmt: skip
+    lm = slt.causal_lm(GPT2LMHeadModel(config).eval())
     text = slt.token_probe("train", rng.integers(0, 97, (64, 16)))
     linear = [torch.nn.Linear(16, 16, bias=False) for _ in range(6)]
     square = lambda output, target: (output - target).square().sum(1)
     deep = slt.supervised(torch.nn.Sequential(*linear), square)
     table = slt.array_probe("train", *rng.standard_normal((2, 256, 16)).astype("f4"))
     heads = [f"l{i}.h{j}" for i in (0, 1) for j in range(4)]
-    for name, loss, data, probe, parts_, size in (
-        ("8 heads", slt.causal_lm(GPT2LMHeadModel(config).eval()), text, text.take(16), heads, 8),
-        ("6 layers", deep, table, table, [f"param:{n}" for n in deep.params], 32),
+    for name, loss, data, probe, parts_, size, length in (
+        ("8 heads", lm, text, text.take(16), heads, 8, draws),
+        ("6 layers", deep, table, table, [f"param:{n}" for n in deep.params], 32, 10 * draws),
     ):
         spent = {}
         for number in range(rounds):
-            for count in (draws // 4, draws):
+            for count in (length // 4, length):
                 for side, chunk in (("apart", 4), ("in step", None)):
                     began, used = time.perf_counter(), time.process_time()
                     slt.sample(
@@ -216,8 +217,8 @@ def group(draws: int, rounds: int) -> None:
                     )  # fmt: skip
                     took = time.perf_counter() - began, time.process_time() - used
                     spent[side, count, number] = took
-        print(f"{name}, 4 chains x {draws} draws:")
-        _compare(spent, "apart", "in step", rounds, draws, draws // 4)
+        print(f"{name}, 4 chains x {length} draws:")
+        _compare(spent, "apart", "in step", rounds, length, length // 4)
 
 
 def _compare(spent: dict, slow: str, fast: str, rounds: int, draws: int, fewer: int) -> None:
