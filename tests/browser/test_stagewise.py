@@ -35,3 +35,22 @@ def test_tabs_items_and_steps(show):
     assert page.locator(".twin tbody tr").count() == 21
     page.set_viewport_size({"width": 480, "height": 900})
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_numbers_fit_their_cells_and_stages_keep_apart(show):
+    stages = [("everything", 0, 60), ("animal / plant", 60, 130), ("mammal / bird", 130, 170)]
+    small = {name: 1.234e-5 * table for name, table in tables().items()}
+    page = show(slt.InfluenceOverTraining(small, stages=[*stages, ("dog / cat", 170, 400)]))
+    for width in (1100, 620, 480):
+        page.set_viewport_size({"width": width, "height": 900})
+        cut = "all => all.filter(c => c.scrollWidth > c.clientWidth).length"
+        assert page.locator(".cells button").evaluate_all(cut) == 0
+        boxes = [one.bounding_box() for one in page.locator("text.stagename").all()]
+        spans = sorted((b["x"], b["x"] + b["width"]) for b in boxes if b and b["width"])
+        assert len(spans) >= 2
+        assert all(b[0] - a[1] > 4 for a, b in zip(spans, spans[1:], strict=False))
+    assert "numbers in units of 10\u207b" in page.locator(".two").inner_text()
+    shown = [int(t.replace("\u2212", "-")) for t in page.locator(".cells button").all_inner_texts()]
+    assert 10 <= max(map(abs, shown)) <= 99
+    titles = page.locator("text.stagename title").all_text_contents()
+    assert titles == ["everything", "animal / plant", "mammal / bird", "dog / cat"]

@@ -23,6 +23,23 @@ interface Meta extends PayloadMeta {
 }
 
 const [LEFT, RIGHT, TOP, HEIGHT] = [64, 92, 26, 330];
+const GAP = 10; // pixels between the names of two stages
+const NUMBERED = 9; // items up to which cells hold numbers
+
+/** The power of ten in whose units the largest number has two digits: what a narrow cell can hold. */
+const wholeUnit = (most: number): number => {
+  const power = most > 0 && Number.isFinite(most) ? Math.floor(Math.log10(most)) - 1 : 0;
+  return Math.round(most / 10 ** power) > 99 ? power + 1 : power;
+};
+const whole = (v: number, power: number): string => (Number.isNaN(v) ? "" : String(Math.round(v / 10 ** power) || 0).replace("-", "\u2212"));
+const raised = (power: number): string => String(power).replace(/./g, (c) => (c === "-" ? "\u207b" : "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079"[Number(c)]));
+
+/** Writes `name` into a text of the picture, cut to `width` pixels; the whole is its title. */
+const fit = (text: SVGTextElement, name: string, width: number): void => {
+  text.textContent = name;
+  for (let kept = name.length - 1; kept >= 0 && text.getComputedTextLength() > width; kept--) text.textContent = kept > 1 ? `${name.slice(0, kept)}\u2026` : "";
+  text.append(s("title", {}, name));
+};
 
 async function draw(props: RenderProps): Promise<void> {
   const { model, el, signal } = props;
@@ -80,12 +97,14 @@ async function draw(props: RenderProps): Promise<void> {
     x = scale([place(steps[0]), place(steps[T - 1])], [LEFT, width - RIGHT]);
     const y = scale([low - pad, high + pad], [HEIGHT - 26, TOP]);
     const parts: Node[] = [];
+    const labels: [SVGTextElement, string, number][] = [];
     stages.forEach((stage, i) => {
       const [a, b] = [x(place(Math.max(stage.from, steps[0]))), x(place(Math.min(stage.to, steps[T - 1])))];
       if (!(b > a)) return;
       parts.push(s("rect", { class: `stage ${i % 2 ? "odd" : ""}`, x: a, y: TOP, width: b - a, height: HEIGHT - 26 - TOP }));
-      if (b - a > 34) parts.push(s("text", { x: (a + b) / 2, y: TOP - 8, "text-anchor": "middle" }, stage.name.length > (b - a) / 6.2 ? `${stage.name.slice(0, Math.max(3, Math.floor((b - a) / 7)))}\u2026` : stage.name));
+      labels.push([s("text", { class: "stagename", x: (a + b) / 2, y: TOP - 8, "text-anchor": "middle" }), stage.name, b - a - GAP]);
     });
+    parts.push(...labels.map(([text]) => text));
     for (const v of ticks(low, high, 6)) {
       parts.push(s("line", { class: v === 0 ? "zero" : "grid", x1: LEFT, x2: width - RIGHT, y1: y(v), y2: y(v) }));
       parts.push(s("text", { x: LEFT - 6, y: y(v) + 4, "text-anchor": "end" }, show(v)));
@@ -114,6 +133,7 @@ async function draw(props: RenderProps): Promise<void> {
     parts.push(s("line", { class: "cursor", x1: now, x2: now, y1: TOP, y2: HEIGHT - 26 }));
     const unit = methods[method()].unit;
     fill(curves, s("svg", { class: "chart", viewBox: `0 0 ${width} ${HEIGHT}`, height: HEIGHT, role: "img", "aria-label": `Influence of ${items[p]} over ${T} steps` }, ...parts));
+    for (const label of labels) fit(...label);
     fill(said, `Influence of ${items[p]} on the others`, h("span.quiet", {}, ` ${methods[method()].name}${unit ? `, ${unit}` : ""}; below 0 ${methods[method()].negative}, above 0 ${methods[method()].positive}`));
     curves.setAttribute("aria-valuenow", String(steps[at()]));
     curves.setAttribute("aria-valuetext", `step ${steps[at()]}`);
@@ -122,6 +142,9 @@ async function draw(props: RenderProps): Promise<void> {
 
   const drawMatrix = () => {
     const t = at();
+    let most = 0;
+    for (let q = 0; q < n; q++) for (let r = 0; r < n; r++) most = Math.max(most, Math.abs(value(t, q, r)) || 0);
+    const unit = wholeUnit(most);
     const p = source();
     let limit = 0;
     for (let q = 0; q < n; q++) for (let r = 0; r < n; r++) if (q !== r || !meta.methods[method()].note.includes("diagonal")) limit = Math.max(limit, Math.abs(value(t, q, r)) || 0);
@@ -134,14 +157,15 @@ async function draw(props: RenderProps): Promise<void> {
         const v = value(t, q, r);
         const e = error(t, q, r);
         const muted = Number.isFinite(e) && Math.abs(v) <= meta.z * e;
-        cells.push(h("button", { class: `${stepClass(v, limit, "diverging")}${muted ? " mut" : ""}${r === p ? " on" : ""}`, title: `influence of ${other} on ${name}: ${written(t, q, r)}`, "aria-label": `${other} on ${name}: ${written(t, q, r)}`, onclick: () => set("source", r) }, n <= 9 ? show(v, false, 2) : ""));
+        cells.push(h("button", { class: `${stepClass(v, limit, "diverging")}${muted ? " mut" : ""}${r === p ? " on" : ""}`, title: `influence of ${other} on ${name}: ${written(t, q, r)}`, "aria-label": `${other} on ${name}: ${written(t, q, r)}`, onclick: () => set("source", r) }, n <= NUMBERED ? whole(v, unit) : ""));
       });
     });
     fill(matrix, ...cells);
     slider.value = String(t);
     slider.setAttribute("aria-valuetext", `step ${steps[t]}`);
     where.textContent = `step ${steps[t]}`;
-    scaleSaid.textContent = `colour ends at \u00b1${show(limit)} of this step${methods[method()].error ? "; faded: 95 % interval holds 0" : ""}`;
+    const numbers = n <= NUMBERED && unit ? `numbers in units of 10${raised(unit)}; ` : "";
+    scaleSaid.textContent = `${numbers}colour ends at \u00b1${show(limit)} of this step${methods[method()].error ? "; faded: 95 % interval holds 0" : ""}`;
   };
   const scaleSaid = h("p.quiet");
 
