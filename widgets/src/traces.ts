@@ -9,11 +9,12 @@ import { mount } from "./lib/mount";
 import { useTheme } from "./lib/theme";
 import { badgeRow, BADGE_CSS } from "./charts/badges";
 import type { Badge } from "./charts/badges";
-import { blockCount, nearestEdge, quantile, running, summarize, ticks } from "./charts/series";
+import { burninHandle, HEIGHT, LEFT, LOW, RIGHT, runningPanel, TOP, tracePanel } from "./charts/panels";
+import { blockCount, nearestEdge, running, summarize } from "./charts/series";
 import type { Blocks, Summary } from "./charts/series";
 import { blockRows, chainTable } from "./charts/tables";
 import type { Chain } from "./charts/tables";
-import { CHAIN_CSS, DASHES, line, s, scale } from "./charts/svg";
+import { CHAIN_CSS, DASHES, s, scale } from "./charts/svg";
 import type { Scale } from "./charts/svg";
 import css from "./traces.css";
 
@@ -35,12 +36,6 @@ interface Estimate {
 }
 
 const CSS = CHAIN_CSS + BADGE_CSS + css;
-
-const LEFT = 62;
-const RIGHT = 14;
-const TOP = { y: 20, height: 150 };
-const LOW = { y: 206, height: 110 };
-const HEIGHT = 336;
 
 class Traces {
   private readonly root = h("div", { class: "traces", role: "group" });
@@ -120,12 +115,15 @@ class Traces {
     const summary = summarize(blocks, meta.nbeta, this.used, this.first);
     this.x = scale([0, meta.steps], [LEFT, this.width - RIGHT]);
     const focused = this.root.contains(document.activeElement) && document.activeElement?.getAttribute("role") === "slider";
-    const handle = this.handle();
+    const { x, width, burnin } = this;
+    const frame = { x, width, burnin, steps: meta.steps };
+    const points = running(blocks, meta.nbeta, this.used, this.first);
+    const handle = burninHandle(frame);
     const svg = s(
       "svg",
       { class: "chart", viewBox: `0 0 ${this.width} ${HEIGHT}`, height: HEIGHT, role: "group", "aria-label": "Traces and running LLC" },
-      ...this.traces(),
-      ...this.runningPanel(summary),
+      ...tracePanel(frame, blocks, meta.chains, this.shown),
+      ...runningPanel(frame, points, this.error(summary), summary.steps, meta.truth ?? null),
       this.windowRect,
       this.cursorLine,
       handle,
@@ -136,97 +134,6 @@ class Traces {
     this.showAnswer(summary);
     this.placeWindow();
     if (!this.twin.hidden) this.showTable(summary);
-  }
-
-  private axis(y: Scale, low: number, high: number, box: typeof TOP, title: string): Node[] {
-    const right = this.width - RIGHT;
-    const parts: Node[] = [s("text", { class: "what", x: LEFT, y: box.y - 7 }, title)];
-    for (const value of ticks(low, high, Math.max(2, box.height / 36))) {
-      const at = Math.round(y(value)) + 0.5;
-      parts.push(s("line", { class: value === 0 ? "zero" : "grid", x1: LEFT, x2: right, y1: at, y2: at }));
-      parts.push(s("text", { x: LEFT - 8, y: at + 4, "text-anchor": "end" }, show(value)));
-    }
-    return parts;
-  }
-
-  private traces(): Node[] {
-    const { blocks, meta, shown } = this;
-    const size = blockCount(blocks);
-    const finite: number[] = [];
-    for (let c = 0; c < blocks.chains; c++) {
-      if (!shown[c]) continue;
-      for (let k = 0; k < size; k++) finite.push(blocks.low[c * size + k], blocks.high[c * size + k]);
-    }
-    // A chain that ran away must not flatten the rest: 0.2 % may be cut at either end.
-    let low = Math.min(0, quantile(finite, 0.002));
-    let high = Math.max(0, quantile(finite, 0.998));
-    if (high <= low) [low, high] = [low - 0.5, high + 0.5];
-    const pad = 0.04 * (high - low);
-    const y = scale([low - pad, high + pad], [TOP.y + TOP.height, TOP.y]);
-    const clip = (v: number) => Math.max(low - pad, Math.min(high + pad, v));
-    const parts = this.axis(y, low, high, TOP, "Loss of each batch minus its loss at w*");
-    parts.push(s("rect", { class: "shade", x: LEFT, y: TOP.y, width: Math.max(0, this.x(this.burnin) - LEFT), height: TOP.height }));
-    for (const step of ticks(0, meta.steps, Math.max(2, this.width / 130))) {
-      if (step <= meta.steps) parts.push(s("text", { x: this.x(step), y: LOW.y + LOW.height + 17, "text-anchor": "middle" }, String(step)));
-    }
-    parts.push(s("text", { x: LEFT - 8, y: LOW.y + LOW.height + 17, "text-anchor": "end" }, "step"));
-    meta.chains.forEach((chain, c) => {
-      if (!shown[c]) return;
-      const points: [number, number][] = [];
-      for (let k = 0; k < size; k++) {
-        const at = c * size + k;
-        const step = (blocks.edges[k] + blocks.edges[k + 1]) / 2;
-        points.push([this.x(step), y(clip(blocks.low[at]))]);
-        if (blocks.high[at] !== blocks.low[at]) points.push([this.x(step), y(clip(blocks.high[at]))]);
-      }
-      const alpha = chain.excluded ? 0.45 : 0.9;
-      parts.push(s("path", { class: `trace k${c % 8}`, d: line(points), "stroke-opacity": alpha, "stroke-dasharray": DASHES[c % 8] }, s("title", {}, chain.label)));
-    });
-    return parts;
-  }
-
-  private runningPanel(summary: Summary): Node[] {
-    const points = running(this.blocks, this.meta.nbeta, this.used, this.first);
-    const error = this.error(summary);
-    const band = points.map((p) => 2 * error * Math.sqrt(summary.steps / p.steps));
-    const late = points.slice(Math.floor(points.length / 20));
-    const spread = late.map((p, i) => band[i + points.length - late.length] || 0);
-    let low = quantile(late.map((p, i) => p.mean - spread[i]), 0.01);
-    let high = quantile(late.map((p, i) => p.mean + spread[i]), 0.99);
-    const truth = this.meta.truth ?? null;
-    if (truth !== null) [low, high] = [Math.min(low, truth), Math.max(high, truth)];
-    if (low > 0 && low < high * 0.5) low = 0;
-    if (!(high > low)) [low, high] = [low - 0.5, high + 0.5];
-    const pad = 0.08 * (high - low);
-    const y = scale([low - pad, high + pad], [LOW.y + LOW.height, LOW.y]);
-    const clip = (v: number) => Math.max(low - pad, Math.min(high + pad, v));
-    const parts = this.axis(y, low, high, LOW, "LLC from the burn-in up to each step, with 2 standard errors");
-    parts.push(s("rect", { class: "shade", x: LEFT, y: LOW.y, width: Math.max(0, this.x(this.burnin) - LEFT), height: LOW.height }));
-    if (Number.isFinite(error)) {
-      const up = points.map((p, i) => [this.x(p.step), y(clip(p.mean + band[i]))] as const);
-      const down = points.map((p, i) => [this.x(p.step), y(clip(p.mean - band[i]))] as const).reverse();
-      if (points.length > 1) parts.push(s("path", { class: "band", d: line([...up, ...down]) + "Z" }));
-    }
-    parts.push(s("path", { class: "mean", d: line(points.map((p) => [this.x(p.step), y(clip(p.mean))] as const)) }));
-    if (truth !== null) {
-      parts.push(s("line", { class: "truth", x1: LEFT, x2: this.width - RIGHT, y1: y(truth), y2: y(truth) }, s("title", {}, `known: ${show(truth, false, 4)}`)));
-      parts.push(s("text", { class: "truth", x: this.width - RIGHT, y: y(truth) - 5, "text-anchor": "end" }, `known answer ${show(truth, false, 4)}`));
-    }
-    return parts;
-  }
-
-  private handle(): SVGGElement {
-    const at = this.x(this.burnin);
-    const bottom = LOW.y + LOW.height;
-    const text = `burn-in ${this.burnin} steps`;
-    return s(
-      "g",
-      { class: "handle", role: "slider", tabindex: 0, "aria-label": "Burn-in", "aria-valuemin": 0, "aria-valuemax": this.meta.steps - 1, "aria-valuenow": this.burnin, "aria-valuetext": text },
-      s("title", {}, `${text}: drag, or use the arrow keys`),
-      s("rect", { class: "hit", x: at - 9, y: TOP.y - 4, width: 18, height: bottom - TOP.y + 8 }),
-      s("line", { x1: at, x2: at, y1: TOP.y - 2, y2: bottom }),
-      s("rect", { class: "grip", x: at - 5, y: TOP.y + TOP.height / 2 - 12, width: 10, height: 24, rx: 3 }),
-    );
   }
 
   /** Python's own standard error where it knows this burn-in and these chains, else batch means. */

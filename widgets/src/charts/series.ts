@@ -86,13 +86,19 @@ export function summarize(
   return { mean: steps ? total / steps : NaN, each, mcse, steps };
 }
 
+export interface Running {
+  step: number;
+  mean: number;
+  steps: number;
+}
+
 /** Mean over the chains used of all steps from `first` to the end of block k, for every k. */
 export function running(
   blocks: Blocks,
   nbeta: ArrayLike<number>,
   used: boolean[],
   first: number,
-): { step: number; mean: number; steps: number }[] {
+): Running[] {
   const size = blockCount(blocks);
   const found = [];
   let sum = 0;
