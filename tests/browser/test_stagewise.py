@@ -1,5 +1,7 @@
 """Do tabs, items and steps work with no kernel, by pointer and by keyboard?"""
 
+import itertools
+
 import pytest
 
 import slt_notebook as slt
@@ -48,7 +50,7 @@ def test_numbers_fit_their_cells_and_stages_keep_apart(show):
         boxes = [one.bounding_box() for one in page.locator("text.stagename").all()]
         spans = sorted((b["x"], b["x"] + b["width"]) for b in boxes if b and b["width"])
         assert len(spans) >= 2
-        assert all(b[0] - a[1] > 4 for a, b in zip(spans, spans[1:], strict=False))
+        assert all(b[0] - a[1] > 4 for a, b in itertools.pairwise(spans))
     assert "numbers in units of 10\u207b" in page.locator(".two").inner_text()
     shown = [int(t.replace("\u2212", "-")) for t in page.locator(".cells button").all_inner_texts()]
     assert 10 <= max(map(abs, shown)) <= 99
