@@ -59,7 +59,7 @@ def points(curve: str, device: torch.device, quick: bool) -> Iterator[tuple[floa
             chosen = {name: losses[name] for name in names[:count]}
             yield count, run(loss, ids(8), checkpoints=chosen)
     elif curve == "parameters":
-        for width, layers in ((64, 2), (128, 2), (256, 2), (512, 4), (1024, 4))[:few]:
+        for width, layers in ((64, 2), (128, 2), (256, 2), (256, 4), (512, 4))[:few]:
             torch.manual_seed(0)
             config = TinyLMConfig(1024, width, layers, width // 32, LENGTH)
             model = TinyLMForCausalLM(config).eval().to(device)

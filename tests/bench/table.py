@@ -113,9 +113,10 @@ def memory(case: dict) -> str:
     """The peak against the bound: (C (3 + states) + 2) copies and the activations of a chunk."""
     kit = case["sides"]["slt-notebook"]
     copy = 4 * case["parameters"]
+    peak = None if kit["call"]["peak"] is None else kit["call"]["peak"] / 1e6
     allowed = case["bound"] * copy + case["activations"]
     return (
-        f"{case['name']}: peak {number((kit['call']['peak'] or 0) / 1e6)} MB above what was held; "
+        f"{case['name']}: peak {number(peak)} MB above what was held; "
         f"allowed {number(allowed / 1e6)} ({case['bound']} copies of {number(copy / 1e6)} and "
-        f"activations of {number(case['activations'] / 1e6)}; {kit['workers']} workers at once)"
+        f"activations of {number(case['activations'] / 1e6)}, held by each of {kit['workers']})"
     )
