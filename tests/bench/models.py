@@ -52,7 +52,7 @@ class Work:
 
 CPU = {
     "smoke": Size(16, 2, 4), "tiny-lm": Size(128, 16, 48, 1e-4), "3m": Size(1024, 2, 4),
-    "70m": Size(128, 2, 4), "160m": Size(128, 2, 4), "410m": Size(128, 2, 4),
+    "70m": Size(128, 2, 4), "160m": Size(128, 1, 2), "410m": Size(128, 1, 2),
 }  # fmt: skip
 GPU = {
     "smoke": Size(16, 2, 4), "tiny-lm": Size(128, 16, 48, 1e-4), "3m": Size(1024, 16, 32),
