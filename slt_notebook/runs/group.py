@@ -43,7 +43,8 @@ def cut(shared: Shared, entries: Sequence[tuple[str, Task]], settings: Mapping[s
     """Neighbours in `entries` (component, task) that should walk in step: lists of places.
 
     Together go runs of the same loss (one kept prefix) that are small as a whole model; closed-form
-    gradients, executors and a `chain_chunk` of the user's are left alone.
+    gradients, executors and a `chain_chunk` of the user's are left alone, and so are runs on a GPU,
+    where nothing of this has been measured.
     """
     out: list[list[int]] = []
     before = None
@@ -62,6 +63,7 @@ def _most(shared: Shared, task: Task, settings: Mapping[str, Any]) -> int:
     """How many runs may walk together."""
     own = settings["executor"] is not None or settings["chain_chunk"] is not None
     chains = len(task.chains)
+    own |= shared.device.type != "cpu"
     if own or chains < 2 or getattr(shared.loss, "gradient", None) is not None:
         return 1
     size = sum(value.numel() for value in shared.loss.params.values())

@@ -88,10 +88,15 @@ def sampled():
 
 @pytest.mark.slow
 def test_the_same_from_the_sampler_of_the_kit():
+    """Eight times the chains and half the draws of `minibatch_sgld`.
+
+    There the slope scatters by .054 from seed to seed (8 seeds, within-chain), so that .9 to 1.1
+    would fail every tenth time; here by half of that.
+    """
     loss, data, x, a = gaussian()
     found = slt.sample(
         loss, data, components=["full", "param:a"], probes=[data], kernel=slt.SGLD(STEP),
-        nbeta=NBETA, gamma=GAMMA, chains=4, draws=DRAWS, burnin=BURNIN, thin=THIN,
+        nbeta=NBETA, gamma=GAMMA, chains=32, draws=DRAWS // 2, burnin=BURNIN, thin=THIN,
         batch_size=BATCH, progress=False,
     )  # fmt: skip
     for estimator in ("within", "two-chain"):
