@@ -108,6 +108,8 @@ class Group:
     boards: Sequence[Board]
     _present: set[int] = field(default_factory=set)
     _asked: dict[int, _Ask] = field(default_factory=dict)
+    # One member walks at a time: threads that contend for the interpreter take longer than in turn.
+    _walking: int | None = None
 
     def __post_init__(self):
         self._turn = threading.Condition()
@@ -136,6 +138,7 @@ class Group:
         """The others no longer wait for this one.  May be said twice."""
         with self._turn:
             self._present.discard(number)
+            self._pass_on(number)
             self._begin_if_all_asked()
             if not self._present:
                 self._pool.shutdown(wait=False)
@@ -143,11 +146,18 @@ class Group:
     def ask(self, number: int, question: _Ask) -> Any:
         with self._turn:
             self._asked[number] = question
+            self._pass_on(number)
             self._begin_if_all_asked()
-            self._turn.wait_for(lambda: question.done)
+            self._turn.wait_for(lambda: question.done and self._walking is None)
+            self._walking = number
         if question.error is not None:
             raise question.error
         return question.answer
+
+    def _pass_on(self, number: int) -> None:
+        if self._walking == number:
+            self._walking = None
+            self._turn.notify_all()
 
     def _begin_if_all_asked(self) -> None:
         if self._asked and self._present <= set(self._asked):
@@ -220,6 +230,10 @@ class Seat:
 
     group: Group
     number: int
+
+    @property
+    def members(self) -> int:
+        return len(self.group.boards)
 
     def loss_and_grad(self, position: Tensor, batches: list[Batch]):
         """As `Potential.loss_and_grad`."""

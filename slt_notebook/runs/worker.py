@@ -224,7 +224,8 @@ class Buffer:
             took = self.pending.result()
             self.pending = None
             # A large model's checkpoint may take longer to write than draws take to make.
-            self.spacing = max(FLUSH_SECONDS, 10 * took)
+            writers = 1 if self.job.seat is None else self.job.seat.members
+            self.spacing = max(FLUSH_SECONDS, 10 * took * writers)
 
 
 def measure(job: Job, potential: Potential, position: Tensor, alive: Tensor, probe: Batch):
