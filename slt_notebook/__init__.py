@@ -26,6 +26,8 @@ _PUBLIC = {
     # sampling
     "sample": "runs.run",
     "sweep": "runs.sweep",
+    "memory_plan": "runs.forecast",
+    "MemoryPlan": "runs.memory",
     "Run": "runs.run",
     "Sweep": "runs.sweep",
     "calibrate": "runs.calibrate",
@@ -117,6 +119,7 @@ _PUBLIC = {
     "StoreMismatch": "errors",
     "NotReproducible": "errors",
     "Diverged": "errors",
+    "OutOfMemory": "errors",
 }
 
 _ROOMS = ("core", "models", "runs", "estimators", "views", "share", "toys", "benchmarks")

@@ -28,6 +28,10 @@ class NotReproducible(SLTError, RuntimeError):
     """A model that gives two answers to one question."""
 
 
+class OutOfMemory(SLTError, MemoryError):
+    """An evaluation that does not fit in memory even one example at a time."""
+
+
 class Diverged(SLTError, RuntimeError):
     """No chain of a run is left to estimate from."""
 

@@ -44,6 +44,7 @@ class MALA:
     metric: Metric = field(default_factory=Identity)
 
     uniforms: ClassVar[bool] = True
+    elementwise: ClassVar[bool] = False
     full_batch: ClassVar[bool] = True
     per_chain: ClassVar[tuple[str, ...]] = ("step_size",)
 

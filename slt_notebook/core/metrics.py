@@ -29,6 +29,7 @@ class Identity:
     """G = 1: plain Langevin dynamics."""
 
     adapt: ClassVar[str] = "never"
+    elementwise: ClassVar[bool] = True
     follows: ClassVar[str] = "gradient"
 
     def init(self, position: Tensor) -> tuple[()]:
@@ -74,6 +75,10 @@ class Fixed:
             )
         plain = float(values) if values.ndim == 0 else tuple(values.tolist())
         object.__setattr__(self, "scale", plain)
+
+    @property
+    def elementwise(self) -> bool:
+        return not isinstance(self.scale, tuple)
 
     def init(self, position: Tensor) -> tuple[()]:
         if isinstance(self.scale, tuple) and len(self.scale) != position.shape[1]:
@@ -125,6 +130,7 @@ class RMSProp:
     compat: str = "paper"
     adapt: str = "always"
 
+    elementwise: ClassVar[bool] = True
     follows: ClassVar[str] = "gradient"
 
     def __post_init__(self):
@@ -189,6 +195,7 @@ class Adam:
     eps: float = 0.1
     adapt: str = "always"
 
+    elementwise: ClassVar[bool] = True
     follows: ClassVar[str] = "mean"
 
     def __post_init__(self):

@@ -1,17 +1,20 @@
 """What do the kernels descend?  U(w) = nbeta L(w) + gamma/2 |w - w*|^2, for many chains at once.
 
 Gradients are batched over chains by `vmap`, in chunks, or taken chain after chain by plain
-autograd (never `torch.func.grad` in a loop, which is the slowest of the three).
+autograd (never `torch.func.grad` in a loop, which is the slowest of the three).  What does not fit
+in memory is asked again in smaller parts: see `fit`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
 from torch import Tensor
 from torch.func import grad_and_value, vmap
 
+from slt_notebook.core.compiled import Compiler
+from slt_notebook.core.fit import Fit, attempt, refuse
 from slt_notebook.core.rows import row_dots
 from slt_notebook.core.space import Space
 from slt_notebook.core.types import Batch, Evaluation, LossFn, Params, column
@@ -33,7 +36,8 @@ class Potential:
         base: the trained parameters.
         center: w*, float32 `[dim]`.
         nbeta, gamma: `[chain]` tensors.
-        chunk: chains per `vmap`; 1 is the plain autograd loop.
+        fit: chains per `vmap` (1 is the plain autograd loop), examples per backward pass.
+        compiler: for compiled gradients; None takes them as they are.
         together: what takes the gradients instead, for this and other potentials at once.
     """
 
@@ -43,7 +47,8 @@ class Potential:
     center: Tensor
     nbeta: Tensor
     gamma: Tensor
-    chunk: int = 1
+    fit: Fit = field(default_factory=Fit)
+    compiler: Compiler | None = None
     together: Callable | None = None
 
     def evaluate(self, position: Tensor, batches: list[Batch], rows=None) -> Evaluation:
@@ -67,20 +72,28 @@ class Potential:
         if self.together is not None:
             return self.together(position, batches)
         losses, grads, counts = [], [], []
-        for start in range(0, len(position), self.chunk):
-            part = slice(start, start + self.chunk)
-            chunk = batches[part]
-            several = len(chunk) > 1 and same_shapes(chunk)
-            one = self._batched if several else self._loop
-            if self._closed_form() and (several or len(chunk) == 1):
-                one = self._given
-            loss, grad, counted = one(position[part], chunk)
-            losses.append(loss)
-            grads.append(grad)
-            counts.append(counted)
+        start = 0
+        while start < len(position):
+            size = min(self.fit.chains, len(position) - start)
+            part = slice(start, start + size)
+            found = attempt(partial(self._chunk, position[part], batches[part]))
+            if found is None:
+                if size == 1:
+                    raise refuse("the gradient of a batch", position.device)
+                self.fit.fewer_chains(size)
+                continue
+            for values, value in zip((losses, grads, counts), found, strict=True):
+                values.append(value)
+            start += size
         if len(losses) == 1:  # a copy of a large model's gradients is worth saving
             return losses[0], grads[0], counts[0]
         return torch.cat(losses), torch.cat(grads), torch.cat(counts)
+
+    def _chunk(self, position: Tensor, batches: list[Batch]):
+        several = len(batches) > 1 and same_shapes(batches)
+        if self.closed_form and (several or len(batches) == 1):
+            return self._given(position, batches)
+        return self._batched(position, batches) if several else self._loop(position, batches)
 
     def _mean(self, vector: Tensor, batch: Batch, loss: LossFn | None = None):
         loss = loss or self.loss
@@ -88,13 +101,25 @@ class Potential:
 
     def _batched(self, position: Tensor, batches: list[Batch]):
         stacked = {key: torch.stack([b[key] for b in batches]) for key in batches[0]}
+        if hasattr(self.loss, "ready"):
+            self.loss.ready()  # pyright: ignore
         # A loss may have a form whose every operation `vmap` can batch.
         batched = getattr(self.loss, "batched", self.loss)
-        gradient = grad_and_value(partial(self._mean, loss=batched), has_aux=True)
-        grad, (loss, counted) = vmap(gradient, randomness="error")(position, stacked)
-        return loss.detach(), grad.detach(), counted
 
-    def _closed_form(self) -> bool:
+        def gradients(loss: LossFn, position: Tensor, stacked: Batch):
+            gradient = grad_and_value(partial(self._mean, loss=loss), has_aux=True)
+            grad, (loss, counted) = vmap(gradient, randomness="error")(position, stacked)
+            return loss.detach(), grad.detach(), counted
+
+        plain = partial(gradients, batched)
+        if self.compiler is None:
+            return plain(position, stacked)
+        make = lambda compiled: compiled(partial(gradients, pinned(self.loss, batched=True)))
+        what = f"gradients of {len(batches)} chains"
+        return self.compiler.call(what, shapes(stacked), make, plain, position, stacked)
+
+    @property
+    def closed_form(self) -> bool:
         """Whether the loss knows its gradient by every coordinate."""
         if getattr(self.loss, "gradient", None) is None or len(self.space.pieces) != len(self.base):
             return False
@@ -114,17 +139,88 @@ class Potential:
         return loss, torch.cat(flat, 1), counted
 
     def _loop(self, position: Tensor, batches: list[Batch]):
-        losses, grads, counts = [], [], []
-        for row, batch in zip(position, batches, strict=True):
-            leaf = row.detach().clone().requires_grad_(True)  # aligned the same in any block
-            with torch.enable_grad():
-                loss, counted = self._mean(leaf, batch)
-                (grad,) = torch.autograd.grad(loss, leaf)
-            losses.append(loss.detach())
-            grads.append(grad)
-            counts.append(counted)
+        found = [self.one(row, batch) for row, batch in zip(position, batches, strict=True)]
+        losses, grads, counts = zip(*found, strict=True)
         every = grads[0][None] if len(grads) == 1 else torch.stack(grads)
         return torch.stack(losses), every, torch.stack(counts)
+
+    def one(self, row: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean loss, its gradient `[dim]` and the counted losses of a chain at `row` `[dim]`.
+
+        Raises:
+            OutOfMemory: not even one example of the batch fits.
+        """
+        examples = len(next(iter(batch.values())))
+        while True:
+            size = min(self.fit.examples or examples, examples)
+            whole = size == examples
+            found = attempt(partial(self._whole if whole else self._parts, row, batch, size))
+            if found is not None:
+                return found
+            if size == 1:
+                raise refuse("the gradient of one example", row.device)
+            self.fit.fewer_examples(size)
+
+    def _whole(self, row: Tensor, batch: Batch, size: int):
+        leaf = _leaf(row)
+
+        def gradient(mean, leaf: Tensor, batch: Batch):
+            with torch.enable_grad():
+                loss, counted = mean(leaf, batch)
+                (grad,) = torch.autograd.grad(loss, leaf)
+            return loss.detach(), grad, counted
+
+        plain = partial(gradient, self._mean)
+        if self.compiler is None:
+            return plain(leaf, batch)
+
+        # Forward and backward pass are compiled together, when the gradient is asked for.
+        make = lambda compiled: partial(
+            gradient, compiled(partial(self._mean, loss=pinned(self.loss)))
+        )
+        return self.compiler.call("gradient", shapes(batch), make, plain, leaf, batch)
+
+    def _parts(self, row: Tensor, batch: Batch, size: int):
+        """The same from backward passes over `size` examples each: activations of so many."""
+        leaf = _leaf(row)
+        total, grad, counted = row.new_zeros(()), None, None
+        for start in range(0, len(next(iter(batch.values()))), size):
+            part = {key: value[start : start + size] for key, value in batch.items()}
+            with torch.enable_grad():
+                losses = self.loss(self.space.unflatten(leaf, self.base), part)
+                summed = losses.nansum()
+                (slope,) = torch.autograd.grad(summed, leaf)
+            number = (~losses.isnan()).sum()
+            total = total + summed.detach()
+            counted = number if counted is None else counted + number
+            grad = slope if grad is None else grad.add_(slope)
+            del losses, summed, slope
+        assert grad is not None and counted is not None
+        return total / counted, grad.div_(counted), counted
+
+
+def _leaf(row: Tensor) -> Tensor:
+    """`row` as a leaf to differentiate by.
+
+    A copy where its place in memory is not a multiple of 64 bytes: vector instructions round by how
+    the data lies, and a chain must not depend on which row of a block it is.
+    """
+    row = row.detach()
+    if row.data_ptr() % 64:
+        row = row.clone()
+    return row.requires_grad_(True)
+
+
+def pinned(loss: LossFn, batched: bool = False) -> LossFn:
+    """A form of `loss` that can be traced, and whose compiled form serves all threads.
+
+    A loss that has such a form says so by a method `pinned`.
+    """
+    return loss.pinned(batched) if hasattr(loss, "pinned") else loss  # pyright: ignore
+
+
+def shapes(batch: Batch) -> tuple:
+    return tuple((name, tuple(value.shape)) for name, value in batch.items())
 
 
 def same_shapes(batches: list[Batch]) -> bool:

@@ -54,6 +54,7 @@ class SGHMC:
     metric: Metric = field(default_factory=Identity)
 
     uniforms: ClassVar[bool] = False
+    elementwise: ClassVar[bool] = True
     full_batch: ClassVar[bool] = False
     per_chain: ClassVar[tuple[str, ...]] = ("step_size", "friction")
 

@@ -56,6 +56,7 @@ class SGNHT:
     metric: Metric = field(default_factory=Identity)
 
     uniforms: ClassVar[bool] = False
+    elementwise: ClassVar[bool] = False
     full_batch: ClassVar[bool] = False
     per_chain: ClassVar[tuple[str, ...]] = ("step_size", "friction")
 

@@ -36,12 +36,15 @@ def noise(
     seed: int, chains: tuple[int, ...], step: int, dim: int, device, stream: int = NOISE
 ) -> Tensor:
     """Standard normals `[chain, dim]`; row c depends on (seed, chains[c], step) alone."""
-    generator = torch.Generator(device=device)
     rows = torch.empty(len(chains), dim, device=device)
     for row, chain in zip(rows, chains, strict=True):
-        generator.manual_seed(mix(seed, stream, chain, step))
-        row.normal_(generator=generator)
+        row.normal_(generator=generator(seed, chain, step, device, stream))
     return rows
+
+
+def generator(seed: int, chain: int, step: int, device, stream: int = NOISE) -> torch.Generator:
+    """A fresh generator of one chain's numbers at one step."""
+    return torch.Generator(device=device).manual_seed(mix(seed, stream, chain, step))
 
 
 def uniform(seed: int, chains: tuple[int, ...], step: int, device) -> Tensor:

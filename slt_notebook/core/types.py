@@ -46,9 +46,13 @@ Evaluate = Callable[[Tensor], Evaluation]
 class Metric(Protocol):
     """A diagonal preconditioner G: scales the drift by G and the noise by sqrt(G).
 
+    `elementwise`: a coordinate's scale depends on that coordinate alone.
     `adapt` is "always", "burnin" or "never"; `follows` is "gradient", or "mean" where `direction`
     (asked after `update`) returns something else than the loss gradient that it is given.
     """
+
+    @property
+    def elementwise(self) -> bool: ...
 
     @property
     def adapt(self) -> str: ...
@@ -76,6 +80,7 @@ class Kernel(Protocol):
     """
 
     uniforms: ClassVar[bool]  # also draws one uniform number a step
+    elementwise: ClassVar[bool]  # a coordinate's step depends on that coordinate alone
     full_batch: ClassVar[bool]  # is what it says it is with exact gradients only
     per_chain: ClassVar[tuple[str, ...]]  # fields that may hold one number per chain
 

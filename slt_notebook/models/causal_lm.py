@@ -9,6 +9,7 @@ looks at its values.)  The softmax is float32 whatever the dtype of the model.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,8 @@ PREFIX = "prefix"
 
 CHUNK_BYTES = 4 << 20
 """Logits held at once where no gradient is needed: about what a core's cache holds."""
+LARGE_LOGITS = 256 << 20
+"""Bytes of logits from which a gradient on a GPU takes them in chunks too."""
 MIN_ROWS = 128
 """Tokens whose logits are made at once, at least: with fewer, reading the unembedding from memory
 takes longer than the product (256 tokens, vocabulary 50257: .63 s by 20 rows, .39 s by 128)."""
@@ -65,8 +68,9 @@ class TokenLosses(nn.Module):
             return token_cross_entropy(head(hidden), targets)
         flat, wanted = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1)
         if form == "fused":
+            ahead = flat.device.type == "cpu"
             losses = LinearCrossEntropy.apply(
-                flat, head.weight, head.bias, wanted, counted.reshape(-1)
+                flat, head.weight, head.bias, wanted, counted.reshape(-1), ahead
             )
             return losses.reshape(targets.shape)
         rows = max(MIN_ROWS, CHUNK_BYTES // (4 * head.weight.shape[0]))
@@ -100,9 +104,12 @@ class CausalLMLoss:
     kind: str = field(default="text", init=False)
 
     def __call__(self, params: Params, batch: Batch) -> Tensor:
-        # On a GPU the choice between the two would make the host wait in every step.
-        fused = batch["input_ids"].device.type == "cpu" and torch.is_grad_enabled()
-        return self._losses(params, batch, "fused" if fused else "plain")
+        ids = batch["input_ids"]
+        # On a GPU smaller logits cost less in one piece than in chunks.
+        large = ids.device.type == "cpu" or 4 * ids.numel() * self.vocabulary > LARGE_LOGITS
+        return self._losses(
+            params, batch, "fused" if large and torch.is_grad_enabled() else "plain"
+        )
 
     def batched(self, params: Params, batch: Batch) -> Tensor:
         """The same loss in a form that `vmap` batches."""
@@ -111,6 +118,23 @@ class CausalLMLoss:
     def evaluate(self, params: Params, batch: Batch) -> Tensor:
         with torch.no_grad():
             return self._losses(params, batch, "chunked")
+
+    def ready(self) -> None:
+        """Makes this thread's module now: a copy made under `vmap` would hold wrapped buffers."""
+        self.shells.get(eager=True)
+
+    def pinned(self, batched: bool = False):
+        """The loss in a form that can be compiled for all threads, and under `vmap` if `batched`.
+
+        Unembedding and cross-entropy are left to the compiler.
+        """
+        fixed = replace(self, shells=self.shells.pinned(batched))
+        return partial(fixed._losses, form="plain")
+
+    def pinned_evaluate(self):
+        """`evaluate` in a form that can be compiled for all threads."""
+        fixed = replace(self, shells=self.shells.pinned())
+        return partial(fixed._losses, form="chunked")
 
     def _losses(self, params: Params, batch: Batch, form="plain", eager=False) -> Tensor:
         inner = {f"model.{name}": value for name, value in params.items()}

@@ -1,9 +1,10 @@
 """How is the loss of a large vocabulary computed without ever holding all logits?
 
 Unembedding and cross-entropy run together, a few rows at a time, so that the logits of a chunk are
-still in the cache when they are turned into losses and into gradients.  The gradient is made on the
-way forward, for the case that every counted token weighs the same (which is what a mean loss asks
-for); any other weighting is computed anew in the backward pass.
+still in the cache when they are turned into losses and into gradients.  On a CPU the gradient is
+made on the way forward, for the case that every counted token weighs the same (which is what a mean
+loss asks for); any other weighting is computed anew in the backward pass.  On a GPU, where finding
+out would make the host wait, it is always the backward pass that computes it.
 """
 
 import torch
@@ -18,34 +19,39 @@ class LinearCrossEntropy(torch.autograd.Function):
     """`-log softmax(hidden @ weight.T + bias)[target]` per row, float32.
 
     Shapes: hidden `[row, dim]`, weight `[vocabulary, dim]`, bias `[vocabulary]` or None, targets
-    `[row]`, counted `[row]` bool; rows that do not count get a loss and no gradient.
+    `[row]`, counted `[row]` bool; rows that do not count get a loss and no gradient.  `ahead`: make
+    the gradient on the way forward.
     """
 
     @staticmethod
-    def forward(ctx, hidden, weight, bias, targets, counted):
+    def forward(ctx, hidden, weight, bias, targets, counted, ahead=True):
         losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
-        grads = _Gradients(hidden, weight, bias, ctx.needs_input_grad)
+        wanted_grads = ctx.needs_input_grad if ahead else (False,) * 3
+        grads = _Gradients(hidden, weight, bias, wanted_grads)
+        ctx.ahead = ahead
         for part, logits in _chunks(hidden, weight, bias):
             log_p = F.log_softmax(logits.float(), dim=1)
             wanted = targets[part, None]
             losses[part] = -log_p.gather(1, wanted)[:, 0]
-            grads.add(part, log_p, wanted, counted[part].to(log_p.dtype))
+            if ahead:
+                grads.add(part, log_p, wanted, counted[part].to(log_p.dtype))
         ctx.save_for_backward(hidden, weight, bias, targets, counted, *grads.tensors())
         return losses
 
     @staticmethod
     def backward(ctx, grad):
         hidden, weight, bias, targets, counted, *ready = ctx.saved_tensors
-        weights = grad[counted]
-        common = weights[0] if len(weights) else grad.new_zeros(())
-        outside = grad[~counted]
-        if bool((weights == common).all()) and not bool(outside.any()):
-            return *(None if g is None else g * common for g in ready), None, None
+        if ctx.ahead:
+            weights = grad[counted]
+            common = weights[0] if len(weights) else grad.new_zeros(())
+            outside = grad[~counted]
+            if bool((weights == common).all()) and not bool(outside.any()):
+                return *(None if g is None else g * common for g in ready), None, None, None
         grads = _Gradients(hidden, weight, bias, ctx.needs_input_grad)
         for part, logits in _chunks(hidden, weight, bias):
             log_p = F.log_softmax(logits.float(), dim=1)
             grads.add(part, log_p, targets[part, None], grad[part])
-        return *grads.tensors(), None, None
+        return *grads.tensors(), None, None, None
 
 
 class _Gradients:

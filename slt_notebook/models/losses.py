@@ -74,6 +74,16 @@ class Shells:
     def to(self, device) -> "Shells":
         return Shells(copy.deepcopy(self._template).to(device), self._change)
 
+    def pinned(self, eager: bool = False) -> "Shells":
+        """One module of this thread for all threads: for functions that are traced once.
+
+        A traced function takes weights as arguments, and swaps nothing when it is called.
+        """
+        out = Shells(self._template, self._change)
+        module = self.get(eager)
+        out.get = lambda eager=False: module
+        return out
+
     def changed(self, change: Callable[[nn.Module], None]) -> "Shells":
         return Shells(self._template, change)
 
@@ -149,6 +159,14 @@ class SupervisedLoss:
     def evaluate(self, params: Params, batch: Batch) -> Tensor:
         with torch.no_grad():
             return self(params, batch)
+
+    def ready(self) -> None:
+        """Makes this thread's module now: a copy made under `vmap` would hold wrapped buffers."""
+        self.shells.get()
+
+    def pinned(self, batched: bool = False) -> "SupervisedLoss":
+        """The loss in a form that can be compiled for all threads."""
+        return replace(self, shells=self.shells.pinned())
 
     def check(self, data) -> None:
         require_fields(data, ("inputs", "targets"), "slt.array_probe")

@@ -8,10 +8,13 @@ so that they do not depend on the order in which chains ask.
 import threading
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from slt_notebook.core.fit import Fit
 from slt_notebook.core.types import Batch
+from slt_notebook.runs.probing import evaluate
 
 
 @dataclass
@@ -29,29 +32,33 @@ class Baseline:
     block: int
     sums: Tensor = field(init=False)
     counts: Tensor = field(init=False)
-    known: Tensor = field(init=False)
+    known: list[bool] = field(init=False)
 
     def __post_init__(self):
         size = len(next(iter(self.data.values())))
         device = next(iter(self.data.values())).device
         self.sums = torch.zeros(size, dtype=torch.float64, device=device)
         self.counts = torch.zeros(size, dtype=torch.int64, device=device)
-        self.known = torch.zeros((size + self.block - 1) // self.block, dtype=torch.bool)
+        self.known = [False] * ((size + self.block - 1) // self.block)
         self._lock = threading.Lock()
 
-    def at(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean loss at w* of the examples `indices` `[size]`, and how many losses count in it."""
+    def at(self, indices: np.ndarray, places: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean loss at w* of the examples `indices` `[size]`, and how many losses count in it.
+
+        Args:
+            places: the same on the device of the data; the host does not ask the device for them.
+        """
         with self._lock:
-            for block in torch.unique(indices // self.block).tolist():
+            for block in np.unique(indices // self.block).tolist():
                 if not self.known[block]:
                     self._fill(block)
-        count = self.counts[indices].sum()
-        return (self.sums[indices].sum() / count).float(), count
+        count = self.counts[places].sum()
+        return (self.sums[places].sum() / count).float(), count
 
     def _fill(self, block: int) -> None:
         rows = slice(block * self.block, (block + 1) * self.block)
         part = {key: value[rows] for key, value in self.data.items()}
-        loss = self.loss.evaluate(self.loss.params, part)
+        loss = evaluate(self.loss, self.loss.params, part, Fit(rows=self.block))
         loss = loss.reshape(len(loss), -1)
         self.sums[rows] = loss.double().nansum(1)
         self.counts[rows] = (~loss.isnan()).sum(1)

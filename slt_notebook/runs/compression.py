@@ -145,7 +145,8 @@ class _Evaluation:
         self.size = len(data)
         dim = sum(v.numel() for v in loss.params.values())
         work = float(dim) * self.rows * data.tokens
-        self.chunk = chunk or plan.chunk(16, dim, work, device)
+        free = plan.free_memory(device)
+        self.chunk = chunk or plan.chunk(16, work, device, 32 * dim, free, 0.5)
 
     def sums(self, candidates: list[Candidate]) -> tuple[np.ndarray, np.ndarray]:
         """`[candidate, example]` sums and `[example]` counts of the losses that count."""

@@ -13,7 +13,8 @@ import torch
 from slt_notebook.core import streams
 from slt_notebook.core.chains import Step
 from slt_notebook.core.potential import Potential
-from slt_notebook.core.types import Info, column
+from slt_notebook.core.rows import row_norms
+from slt_notebook.core.types import column
 
 
 def deviation(kernel, potential: Potential, state):
@@ -36,7 +37,7 @@ def free_steps(
     """Independent positions in the shape of a walk: see `core.chains.walk`."""
     gamma = column(potential.gamma, state.position)
     for index in range(first, last):
-        here, counts = batches(index)
+        here, _ = batches(index)
         noise = streams.noise(seed, chains, index, potential.space.dim, state.position.device)
         away = deviation * noise
         state = state._replace(position=potential.center + away)
@@ -46,5 +47,4 @@ def free_steps(
             losses.append(potential.loss.evaluate(params, batch).nanmean().float())  # pyright: ignore
         loss, grad = torch.stack(losses), gamma * away
         virial = ((away.double() * grad).sum(1) / potential.space.dim).float()
-        info = Info(loss, counts, grad, torch.ones_like(grad[:, :1]), None)
-        yield Step(index, state, info, virial, status, None)
+        yield Step(index, state, loss, virial, row_norms(grad), status, None)

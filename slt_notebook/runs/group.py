@@ -15,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.func import grad_and_value, vmap
@@ -62,6 +61,7 @@ def cut(shared: Shared, entries: Sequence[tuple[str, Task]], settings: Mapping[s
 def _most(shared: Shared, task: Task, settings: Mapping[str, Any]) -> int:
     """How many runs may walk together."""
     own = settings["executor"] is not None or settings["chain_chunk"] is not None
+    own = own or bool(settings.get("compile")) or shared.probe_dtype != "float32"
     chains = len(task.chains)
     own |= shared.device.type != "cpu"
     if own or chains < 2 or getattr(shared.loss, "gradient", None) is not None:
@@ -209,7 +209,7 @@ class Group:
             parts = [grads[p.name][(rows, *p.slices)].flatten(1).float() for p in space.pieces]
             yield loss[rows], torch.cat(parts, 1).detach(), counted[rows]
 
-    def _measured(self, name: str, asked: Mapping[int, _Ask]) -> Iterator[np.ndarray]:
+    def _measured(self, name: str, asked: Mapping[int, _Ask]) -> Iterator[Tensor]:
         probe = self.probes[name]
         step = max(1, self.probe_rows // (self.chains * len(self.spaces)))
         size = len(next(iter(probe.values())))
@@ -219,7 +219,7 @@ class Group:
                 self._losses(stacked, {k: v[i : i + step] for k, v in probe.items()})
                 for i in range(0, size, step)
             ]
-        losses = torch.cat(parts, 1).float().cpu().numpy()
+        losses = torch.cat(parts, 1).float()
         for _, _, rows in self._rows(asked):
             yield losses[rows]
 
@@ -239,16 +239,16 @@ class Seat:
         """As `Potential.loss_and_grad`."""
         return self.group.ask(self.number, _Ask(None, position, batches))
 
-    def measure(self, name: str, position: Tensor, alive: Tensor, alone) -> np.ndarray:
-        """As `worker.measure`; `alone()` is what a run does without a group."""
+    def measure(self, name: str, position: Tensor, alive: Tensor, alone) -> Tensor:
+        """As `probing.measure`; `alone()` is what a run does without a group."""
         probe = self.group.probes[name]
         size = len(next(iter(probe.values())))
         if not bool(alive.any()) or size > self.group.probe_rows // 2:
             return alone()  # so much at once needs no company
         rows = alive.nonzero()[:, 0]
         found = self.group.ask(self.number, _Ask(name, position[rows], []))
-        out = np.full((len(position), *found.shape[1:]), np.nan, np.float32)
-        out[rows.cpu().numpy()] = found
+        out = found.new_full((len(position), *found.shape[1:]), torch.nan)
+        out[rows] = found
         return out
 
     def leave(self) -> None:
@@ -273,7 +273,7 @@ def seat(runs: Mapping[int, Run], spaces: Sequence[Space]) -> None:
     filler = {key: value[: one.task.batch_size] for key, value in one.data.items()}
     boards = [job.board for job in jobs.values()]
     chains = len(one.task.chains)
-    group = Group(one.loss, spaces, chains, filler, one.probes, one.probe_rows, boards)
+    group = Group(one.loss, spaces, chains, filler, one.probes, one.potential.fit.rows, boards)
     for number, job in jobs.items():
         job.seat = group.join(number)
         job.potential = replace(job.potential, together=job.seat.loss_and_grad)

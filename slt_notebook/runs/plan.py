@@ -1,4 +1,4 @@
-"""Will it fit, and how is it cut?  Memory, devices, chunks, components: before any work."""
+"""How is the work cut?  Devices, chunks, blocks of chains, components: before any work."""
 
 import itertools
 import os
@@ -7,11 +7,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from slt_notebook.core.fit import Fit
 from slt_notebook.core.space import Space
 from slt_notebook.errors import InputError, NotReproducible, say
 from slt_notebook.models.components import parts
 from slt_notebook.models.patterns import Parts
 from slt_notebook.models.probes import Probe
+from slt_notebook.runs.probing import evaluate
 
 PROBE_TOKENS = 4096
 """Losses per evaluation of a probe: enough to keep a CPU busy, few enough to stay in its cache."""
@@ -53,38 +55,6 @@ def free_memory(device: torch.device) -> int | None:
         return None
 
 
-def check_memory(
-    probes: Mapping[str, int], chains: int, dim: int, states: int, device: torch.device
-) -> None:
-    """That positions, gradients and one draw of every probe fit.
-
-    Args:
-        probes: losses per draw and chain of each probe.
-
-    Raises:
-        InputError: with the estimate and what is free.
-    """
-    free = free_memory(device)
-    if free is None:
-        return
-    chain_bytes = 4 * dim * chains * (3 + states)
-    # A draw is held once as it is measured, once stacked, once on its way to the store.
-    probe_bytes = {name: 3 * 4 * chains * size for name, size in probes.items()}
-    needed = chain_bytes + sum(probe_bytes.values())
-    if needed <= 0.9 * free:
-        return
-    worst = max(probe_bytes, key=probe_bytes.get, default=None)
-    part = f", {probe_bytes[worst] / 1e9:.1f} GB of it for probe {worst!r}" if worst else ""
-    raise InputError(
-        say(
-            f"work that needs about {needed / 1e9:.1f} GB "
-            f"({chains} chains of {dim:,} coordinates{part})",
-            f"at most {0.9 * free / 1e9:.1f} GB, nine tenths of what is free on {device}",
-            "use fewer chains, a smaller component, or split the probe",
-        )
-    )
-
-
 def resolve(component: str, loss, known: Parts | None = None) -> Space:
     """The space of a component of the model behind `loss`: see `models.components`.
 
@@ -106,23 +76,21 @@ def init_losses(loss, probe: Probe, tensors: Mapping[str, Tensor], rows: int) ->
         NotReproducible: the model answered differently the second time.
         InputError: losses that are not finite where they count, or nothing that counts.
     """
-    parts = []
-    for start in range(0, len(probe), rows):
-        batch = {key: value[start : start + rows] for key, value in tensors.items()}
-        value = loss.evaluate(loss.params, batch)
-        if start == 0:
-            again = loss.evaluate(loss.params, batch)
-            # Rounding may differ between calls on some devices; randomness differs by far more.
-            worst = float(((value - again).abs() / value.abs().clamp(min=1)).nan_to_num().max())
-            if worst > 1e-4 or not torch.equal(value.isnan(), again.isnan()):
-                raise NotReproducible(
-                    say(
-                        f"a model that answers one question twice with a difference of {worst:.2g}",
-                        "the same losses each time",
-                        "remove randomness from its forward pass (dropout is already off)",
-                    )
-                )
-        parts.append(value)
+    fit = Fit(rows=rows)
+    few = {key: value[: min(rows, len(probe))] for key, value in tensors.items()}
+    value, again = (evaluate(loss, loss.params, few, fit) for _ in range(2))
+    # Rounding may differ between calls on some devices; randomness differs by far more.
+    worst = float(((value - again).abs() / value.abs().clamp(min=1)).nan_to_num().max())
+    if worst > 1e-4 or not torch.equal(value.isnan(), again.isnan()):
+        raise NotReproducible(
+            say(
+                f"a model that answers one question twice with a difference of {worst:.2g}",
+                "the same losses each time",
+                "remove randomness from its forward pass (dropout is already off)",
+            )
+        )
+    rest = {key: given[rows:] for key, given in tensors.items()}
+    parts = [value] if len(probe) <= rows else [value, evaluate(loss, loss.params, rest, fit)]
     out = torch.cat(parts)
     if out.dim() not in (1, 2) or len(out) != len(probe):
         raise InputError(
@@ -164,16 +132,33 @@ def work(dim: int, task, data: Probe) -> float:
     return float(dim) * task.batch_size * data.tokens
 
 
-def chunk(chains: int, dim: int, size: float, device: torch.device) -> int:
+def chunk(
+    chains: int, size: float, device: torch.device, per_chain: int, free: int | None, share: float
+) -> int:
     """Chains per batched gradient.
 
     On a CPU batching pays while a chain's own products are too small to fill a core; on a GPU as
-    long as the weights, gradients and activations of the chunk fit.
+    long as gradients and activations of the chunk fit.
+
+    Args:
+        size: multiply-adds of a chain's step, see `work`.
+        per_chain: bytes of one chain's activations and gradients.
+        free: bytes that can be taken; `share` of them are.
     """
     if device.type == "cpu":
         return chains if size < SMALL else 1
-    free = free_memory(device) or 0
-    return max(1, min(chains, int(free * 0.5 / (32 * dim + 1))))
+    return max(1, min(chains, int((free or 0) * share / (per_chain + 1))))
+
+
+def explain(at_once: int, chains: int, size: float, device: torch.device, workers: int) -> str:
+    """The choice of `chunk` and `blocks` in words."""
+    many = f"{size:.2g} multiply-adds a chain and step"
+    if device.type != "cpu":
+        return f"{at_once} of {chains} chains at once by vmap, as many as fit ({many})"
+    if at_once > 1:
+        return f"{at_once} chains at once by vmap: {many}, below {SMALL:.0e}"
+    text = f"one chain after the other: {many}, {SMALL:.0e} or more"
+    return text if workers == 1 else f"{text}; {workers} workers share the cores"
 
 
 def blocks(chains: int, executor, device: torch.device, size: float) -> list[tuple[int, ...]]:

@@ -17,6 +17,7 @@ import xarray as xr
 from torch.utils._pytree import tree_leaves
 
 from slt_notebook import names
+from slt_notebook.core.compiled import compiler
 from slt_notebook.core.potential import Potential
 from slt_notebook.core.types import Floats, Kernel
 from slt_notebook.errors import Diverged, InputError, say
@@ -25,7 +26,9 @@ from slt_notebook.models.probes import Probe
 from slt_notebook.runs import plan
 from slt_notebook.runs.control import Board
 from slt_notebook.runs.cores import threads_sharing_cores
-from slt_notebook.runs.shared import Shared
+from slt_notebook.runs.memory import MemoryPlan, memory_plan_of
+from slt_notebook.runs.probing import evaluate
+from slt_notebook.runs.shared import Inputs, Shared
 from slt_notebook.runs.store import RunStore
 from slt_notebook.runs.task import Task, default_kernel, make_task, refuse_unknown
 from slt_notebook.runs.worker import Job, run_chains
@@ -37,10 +40,19 @@ class Run:
     Attributes:
         task: what it does.
         path: where its store is, or None if it lives in memory.
+        memory: what it holds in memory and how its work is cut.
     """
 
-    def __init__(self, job: Job, blocks: list[tuple[int, ...]], executor: Any, temporary: bool):
+    def __init__(
+        self,
+        job: Job,
+        blocks: list[tuple[int, ...]],
+        executor: Any,
+        memory: MemoryPlan,
+        temporary: bool,
+    ):
         self.task = job.task
+        self.memory = memory
         self.path = None if temporary else job.store.path
         if temporary:
             weakref.finalize(self, shutil.rmtree, job.store.path.parent, ignore_errors=True)
@@ -90,7 +102,7 @@ class Run:
             for c, code, step in zip(self.task.chains, codes, since, strict=True)
             if code != names.STATUS_OK
         ]
-        return "finished", "; ".join(dead)
+        return "finished", "; ".join([*dead, *self.memory.fit.halved, *self.compiled])
 
     # Verbs --------------------------------------------------------------------------------------
 
@@ -133,6 +145,12 @@ class Run:
         """Stops after the current step and writes what is done; `sample` can go on later."""
         self._job.board.stop()
         self._done.wait(timeout)
+
+    @property
+    def compiled(self) -> list[str]:
+        """What was compiled, how long that took, and from how many calls on it pays."""
+        found = self._job.potential.compiler
+        return [] if found is None else list(found.notes)
 
     @property
     def finished(self) -> bool:
@@ -193,9 +211,11 @@ def sample(
     batch_size: int = 32,
     batches: str = "per_chain",
     seed: int = 0,
+    probe_dtype: str = "float32",
     store: str | Path | None = None,
     device: str | torch.device = "auto",
     chain_chunk: int | None = None,
+    compile: bool | str = False,
     executor: Any = None,
     blocking: bool = True,
     progress: bool | None = None,
@@ -228,9 +248,14 @@ def sample(
         batch_size: examples per step; all of `data` makes the gradient exact.
         batches: `"per_chain"`, or `"shared"` (as devinterp does; it flatters R-hat).
         seed: of noise and batches.
+        probe_dtype: "float16" or "bfloat16" measures probes with products in half precision, for a
+            GPU; on `tiny-lm` losses move by .0019 or .015 nat rms.  The chains stay as they are.
         store: folder of the Zarr store; None keeps the run in memory.
         device: `"auto"`, or a torch device.
         chain_chunk: chains per batched gradient; None chooses.
+        compile: compile gradients and probe evaluations with `torch.compile` (a mode, or True);
+            `run.compiled` says what that took and after how many calls it pays.  The draws stay
+            the same to rounding.
         executor: something with `submit` that runs in this process (threads); chains are then
             split into blocks.
         blocking: wait for the end; else return at once.
@@ -247,7 +272,8 @@ def sample(
     settings = {
         "kernel": kernel, "nbeta": nbeta, "gamma": gamma, "chains": chains, "draws": draws,
         "burnin": burnin, "thin": thin, "batch_size": batch_size, "batches": batches,
-        "seed": seed, "chain_chunk": chain_chunk, "executor": executor,
+        "seed": seed, "probe_dtype": probe_dtype, "chain_chunk": chain_chunk, "compile": compile,
+        "executor": executor,
     }  # fmt: skip
     if checkpoints is not None or isinstance(data, Mapping) or not isinstance(components, str):
         from slt_notebook.runs.sweep import sweep
@@ -258,7 +284,9 @@ def sample(
         )  # fmt: skip
     probes = check_inputs(loss, data, probes)
     where = plan.pick_device(device, next(iter(loss.params.values())).device)
-    run = prepare(Shared(loss, data, probes, where), components, store, **settings).start()
+    run = prepare(
+        Shared(loss, data, probes, where, probe_dtype), components, store, **settings
+    ).start()
     show = somebody_looks() if progress is None else progress
     if not blocking:
         weakref.finalize(run, run._job.board.stop)
@@ -298,9 +326,13 @@ def check_inputs(loss, data, probes) -> tuple[Probe, ...]:
     return probes
 
 
+_SPEED = ("chain_chunk", "compile", "executor")
+"""Settings that change how fast a run is, and not what it does."""
+
+
 def plan_task(shared: Shared, component: str, settings: Mapping[str, Any]) -> Task:
     """What a run of `component` would do, checked; nothing is computed or written."""
-    chosen = {k: v for k, v in settings.items() if k not in ("chain_chunk", "executor")}
+    chosen = {k: v for k, v in settings.items() if k not in _SPEED}
     size = len(shared.data)
     if chosen["nbeta"] is None:
         chosen["nbeta"] = size / np.log(size) if size > 1 else 1.0
@@ -319,31 +351,63 @@ def prepare(shared: Shared, component: str, store, **settings: Any) -> Run:
         store: a folder, or None for a run in memory.
         settings: as in `sample`.
     """
+    task, space, states, blocks = shape_of(shared, component, settings)
+    evaluations = task.steps * task.batch_size * len(task.chains)
+    inputs = shared.at(component, evaluations)
+    memory = _memory(shared, inputs, task, space, states, blocks, settings["chain_chunk"])
+    memory.check()
+    as_row = lambda values: torch.tensor(values, dtype=torch.float32, device=shared.device)
+    potential = Potential(
+        inputs.loss, space, inputs.loss.params, space.flatten(inputs.loss.params),
+        as_row(task.nbeta), as_row(task.gamma), memory.fit,
+        compiler(settings.get("compile"), shared.device),
+    )  # fmt: skip
+    if potential.compiler is not None:
+        _compile(potential, inputs, task, blocks)
+    folder = store if store is not None else Path(tempfile.mkdtemp(prefix="slt-")) / "run.zarr"
+    run_store = RunStore(folder)
+    run_store.open(task, shared.probes, {"__dim__": space.dim, **inputs.init})
+    board = Board(task.chains, task.steps, task.draws, task.batch_size * shared.data.tokens)
+    job = Job(
+        task, inputs.loss, inputs.probe_loss, potential, inputs.data, inputs.probes,
+        inputs.baseline, run_store, board, ThreadPoolExecutor(1, "slt-writer"),
+    )  # fmt: skip
+    return Run(job, blocks, settings["executor"], memory, temporary=store is None)
+
+
+def _compile(potential: Potential, inputs: Inputs, task: Task, blocks) -> None:
+    """Compiles what the run repeats, before it starts."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, before // len(blocks)))  # as in the workers
+    try:
+        batch = {key: value[: task.batch_size] for key, value in inputs.data.items()}
+        for size in {len(block) for block in blocks}:
+            potential.loss_and_grad(potential.center.expand(size, -1).clone(), [batch] * size)
+        for probe in inputs.probes.values():
+            evaluate(
+                inputs.probe_loss, inputs.loss.params, probe, potential.fit, potential.compiler
+            )
+    finally:
+        torch.set_num_threads(before)
+
+
+def shape_of(shared: Shared, component: str, settings: Mapping[str, Any]):
+    """Task, space, rows that the kernel keeps besides the position, blocks of chains."""
     task = plan_task(shared, component, settings)
     space = plan.resolve(component, shared.loss, None if component == "full" else shared.parts)
     work = plan.work(space.dim, task, shared.data)
     blocks = plan.blocks(len(task.chains), settings["executor"], shared.device, work)
     state = tree_leaves(task.kernel.init(torch.empty(1, space.dim, device="meta")))
     states = sum(leaf.numel() for leaf in state) // space.dim - 1
-    sizes = {p.name: len(p) * p.tokens for p in shared.probes}
-    plan.check_memory(sizes, len(task.chains), space.dim, states, shared.device)
-    inputs = shared.at(component, task.steps * task.batch_size * len(task.chains))
-    as_row = lambda values: torch.tensor(values, dtype=torch.float32, device=shared.device)
-    potential = Potential(
-        inputs.loss, space, inputs.loss.params, space.flatten(inputs.loss.params),
-        as_row(task.nbeta), as_row(task.gamma),
-        settings["chain_chunk"] or plan.chunk(len(task.chains), space.dim, work, shared.device),
+    return task, space, states, blocks
+
+
+def _memory(shared: Shared, inputs: Inputs, task, space, states, blocks, chain_chunk) -> MemoryPlan:
+    return memory_plan_of(
+        task, inputs.loss, space, states, shared.data, shared.probes,
+        {key: value[:1] for key, value in inputs.data.items()}, shared.device, len(blocks),
+        chain_chunk,
     )  # fmt: skip
-    folder = store if store is not None else Path(tempfile.mkdtemp(prefix="slt-")) / "run.zarr"
-    run_store = RunStore(folder)
-    run_store.open(task, shared.probes, {"__dim__": space.dim, **inputs.init})
-    board = Board(task.chains, task.steps, task.draws, task.batch_size * shared.data.tokens)
-    job = Job(
-        task, inputs.loss, potential, inputs.data, inputs.probes,
-        max(map(plan.probe_rows, shared.probes), default=1), inputs.baseline, run_store, board,
-        ThreadPoolExecutor(1, "slt-writer"),
-    )  # fmt: skip
-    return Run(job, blocks, settings["executor"], temporary=store is None)
 
 
 def complain_if_all_diverged(run: Run) -> None:

@@ -8,6 +8,7 @@ of its own; the runs of a sweep over components share one a checkpoint.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from slt_notebook.core.types import Batch
 from slt_notebook.models.causal_lm import PREFIX, CausalLMLoss
 from slt_notebook.models.components import parts
+from slt_notebook.models.half import probe_loss
 from slt_notebook.models.losses import fingerprint
 from slt_notebook.models.patterns import Component, Parts
 from slt_notebook.models.prefix import hidden_before, suffix
@@ -32,11 +34,13 @@ class Inputs:
     """A loss with its data and probes on the device, ready for a run.
 
     Attributes:
-        loss: what is sampled and measured; the suffix of a model where a prefix is kept.
+        loss: what is sampled; the suffix of a model where a prefix is kept.
+        probe_loss: what probes are measured with: the same, or the same in half precision.
         init: losses at w* of each probe, by its name.
     """
 
-    loss: object
+    loss: Any
+    probe_loss: Any
     data: Batch
     probes: dict[str, Batch]
     init: dict[str, np.ndarray]
@@ -46,8 +50,15 @@ class Inputs:
 class Shared:
     """Everything that follows from weights, data and probes, and not from what is sampled."""
 
-    def __init__(self, loss, data: Probe, probes: Sequence[Probe], device: torch.device):
-        self.loss = loss.to(device)
+    def __init__(
+        self,
+        loss,
+        data: Probe,
+        probes: Sequence[Probe],
+        device: torch.device,
+        probe_dtype: str = "float32",
+    ):
+        self.loss, self.probe_dtype = loss.to(device), probe_dtype
         self.data, self.probes, self.device = data, tuple(probes), device
         self._suffix: Inputs | None = None
         self._known: Parts | None = None
@@ -139,12 +150,12 @@ class Shared:
         return self._inputs(cut, data, probes)
 
     def _inputs(self, loss, data: Batch, probes: dict[str, Batch]) -> Inputs:
-        init = {}
+        init, measured = {}, probe_loss(loss, self.probe_dtype)
         for probe in self.probes:
             rows = plan.probe_rows(probe)
-            value = plan.init_losses(loss, probe, probes[probe.name], rows)
+            value = plan.init_losses(measured, probe, probes[probe.name], rows)
             init[probe.name] = value.float().cpu().numpy()
         rows = min(len(self.data), plan.probe_rows(self.data))
         few = {k: v[:rows] for k, v in data.items()}
         plan.init_losses(loss, self.data.take(rows), few, rows)
-        return Inputs(loss, data, probes, init, Baseline(loss, data, rows))
+        return Inputs(loss, measured, data, probes, init, Baseline(loss, data, rows))

@@ -39,8 +39,8 @@ from slt_notebook.runs.task import Task, compare
 
 DEFAULTS = {
     "kernel": None, "nbeta": None, "gamma": 100.0, "chains": 4, "draws": 200, "burnin": 0,
-    "thin": 1, "batch_size": 32, "batches": "per_chain", "seed": 0, "chain_chunk": None,
-    "executor": None,
+    "thin": 1, "batch_size": 32, "batches": "per_chain", "seed": 0,
+    "probe_dtype": "float32", "chain_chunk": None, "compile": False, "executor": None,
 }  # fmt: skip
 
 
@@ -228,7 +228,8 @@ def sweep(
     for probe in datasets.values():
         probes = check_inputs(first, probe, probes)
     where = plan.pick_device(device, next(iter(first.params.values())).device)
-    start = {d: Shared(first, probe, probes, where) for d, probe in datasets.items()}
+    dtype = settings["probe_dtype"]
+    start = {d: Shared(first, probe, probes, where, dtype) for d, probe in datasets.items()}
     known, chosen = _components(next(iter(start.values())), patterns)
     temporary = store is None
     folder = (
@@ -246,7 +247,9 @@ def sweep(
             made = first if label == first_label else _loss_of(point, label)
             for d, probe in datasets.items():
                 check_inputs(made, probe, probes)
-                shared = start[d] if label == first_label else Shared(made, probe, probes, where)
+                shared = (
+                    start[d] if label == first_label else Shared(made, probe, probes, where, dtype)
+                )
                 shared.know(known)
                 here = [e for e in entries if (e.dataset, e.checkpoint) == (d, label)]
                 yield from _in_step(shared, here, folder, settings, stop)

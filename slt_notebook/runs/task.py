@@ -37,6 +37,7 @@ class Task:
         seed: of all randomness.
         component: the space that is sampled.
         model, data, probes: fingerprints, with names and sizes.
+        probe_dtype: of the products behind recorded probe losses.
     """
 
     kernel: Kernel
@@ -53,6 +54,7 @@ class Task:
     model: str
     data: dict[str, Any]
     probes: tuple[dict[str, Any], ...]
+    probe_dtype: str = "float32"
 
     @property
     def steps(self) -> int:
@@ -63,7 +65,10 @@ class Task:
         return max(0, min(self.draws, (steps - self.burnin) // self.thin))
 
     def to_json(self) -> str:
-        return json.dumps(_plain(self), sort_keys=True)
+        fields = _plain(self)
+        if self.probe_dtype == "float32":  # stores that were made before there was a choice
+            del fields["probe_dtype"]
+        return json.dumps(fields, sort_keys=True)
 
     def step_sizes(self) -> tuple[float, ...]:
         return per_chain("step_size", self.kernel.step_size, len(self.chains))
@@ -125,6 +130,7 @@ def make_task(
     model: str,
     data: Probe,
     probes: Sequence[Probe],
+    probe_dtype: str = "float32",
 ) -> Task:
     """A `Task` from what a user wrote, or a clear error before any work starts.
 
@@ -183,7 +189,7 @@ def make_task(
     return Task(
         kernel, values["nbeta"], values["gamma"], indices, int(draws), int(burnin), int(thin),
         int(batch_size), batches, int(seed), component, model, describe(data),
-        tuple(describe(p) for p in probes),
+        tuple(describe(p) for p in probes), probe_dtype,
     )  # fmt: skip
 
 

@@ -13,21 +13,28 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from slt_notebook import names
 from slt_notebook.core import streams
 from slt_notebook.core.chains import walk
+from slt_notebook.core.long_rows import of_chains
 from slt_notebook.core.potential import Potential
-from slt_notebook.core.rows import finite_rows, row_norms
+from slt_notebook.core.rows import row_norms
 from slt_notebook.core.types import Batch, column
 from slt_notebook.runs.baseline import Baseline
 from slt_notebook.runs.control import Board, plain
 from slt_notebook.runs.free import deviation, free_steps
+from slt_notebook.runs.probing import Returned, measure, returned
 from slt_notebook.runs.store import CHUNK_BYTES, RunStore
 from slt_notebook.runs.task import CONTROLS, Task
 
 FLUSH_SECONDS = 4.0
+GLANCE_SECONDS = 0.25
+"""How often the progress of a run on a GPU is looked at."""
+LARGE_STATE = 64 << 20
+"""Bytes of a state that is written from where it lies, while its chains wait: a copy would cost as
+much memory as the chains themselves."""
 ACCEPTS = 5
 """Draws per chain at which the Metropolis diagnostic is spent (one more gradient each)."""
 
@@ -37,11 +44,11 @@ class Job:
     """Everything that the workers of one run share."""
 
     task: Task
-    loss: object
+    loss: Any
+    probe_loss: Any  # the same, or in half precision
     potential: Potential  # hyperparameters of all chains of the task
     data: Batch
     probes: dict[str, Batch]
-    probe_rows: int  # examples per probe evaluation
     baseline: Baseline
     store: RunStore
     board: Board
@@ -56,7 +63,7 @@ def run_chains(job: Job, rows: tuple[int, ...]) -> None:
     device = job.potential.center.device
     pick = torch.tensor(rows, device=device)
     potential = _part(job.potential, pick)
-    kernel = _kernel_part(task.kernel, rows)
+    kernel = of_chains(task.kernel, rows)
     start = kernel.init(potential.center.expand(len(rows), -1).clone())
     first, saved = job.store.resume_point(rows)
     leaves, spec = tree_flatten(start)
@@ -89,9 +96,9 @@ def _walk(job, rows, chains, potential, kernel, state, status, since, first):
     cache: dict[int, tuple] = {}
 
     def batch_of(chain: int, step: int) -> tuple[Batch, Tensor, Tensor]:
-        index = torch.from_numpy(streams.batch(task.seed, chain, step, task.batch_size, size))
-        index = index.to(device)
-        return {k: v[index] for k, v in job.data.items()}, *job.baseline.at(index)
+        index = streams.batch(task.seed, chain, step, task.batch_size, size)
+        places = sent(index, device)
+        return {k: v[places] for k, v in job.data.items()}, *job.baseline.at(index, places)
 
     def batches(step: int) -> tuple[list[Batch], Tensor]:
         if task.batch_size == size:  # every chain reads all of the data at every step
@@ -109,6 +116,10 @@ def _walk(job, rows, chains, potential, kernel, state, status, since, first):
         draw, within = divmod(step - task.burnin, task.thin)
         return draw >= 0 and within == task.thin - 1 and draw % stride == 0
 
+    def norm_at(step: int) -> bool:
+        return task.draws_at(step + 1) != task.draws_at(step)
+
+    ask = asks(device)
     law = deviation(kernel, potential, state)
     if law is not None:
         steps = free_steps(
@@ -119,29 +130,74 @@ def _walk(job, rows, chains, potential, kernel, state, status, since, first):
         steps = walk(
             kernel, potential, state, seed=task.seed, chains=chains, batches=batches,
             status=status, first=first, last=task.steps, burnin=task.burnin, accept_at=accept_at,
+            norm_at=norm_at, ask=ask,
         )  # fmt: skip
     if not board.wait_here():
         return state, status
+    glance = Glance(board, chains, task, ask)
     for step in steps:
         state, status = step.state, step.status
-        buffer.add_step(step, potential)
-        draw = task.draws_at(step.index + 1)
-        texts = [names.STATUS_TEXT[int(code)] for code in status]
-        board.record(chains, step.index, draw, plain(step.info.loss.cpu()), texts, task.burnin)
+        buffer.add_step(step, potential, ask)
+        glance.at(step)
         go_on = board.wait_here()
         if buffer.due() or not go_on or step.index + 1 == task.steps:
             buffer.flush(step.index + 1, state, status, last=not go_on)
         if not go_on:
             break
     buffer.settle()
+    glance.finish()
     return state, status
+
+
+def asks(device: torch.device) -> bool:
+    """Whether looking at values of a step is free: on a GPU the host would wait for the device."""
+    return device.type == "cpu"
+
+
+def sent(values: np.ndarray, device: torch.device) -> Tensor:
+    """An array on the device; from pinned memory, so that the host need not wait."""
+    tensor = torch.from_numpy(values)
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+class Glance:
+    """Tells the board how far the chains are: at each step, or on a GPU when it has said so."""
+
+    def __init__(self, board: Board, chains: tuple[int, ...], task: Task, ask: bool):
+        self.board, self.chains, self.task, self.ask = board, chains, task, ask
+        self._waiting: tuple[int, Returned, Returned] | None = None
+        self._next = 0.0
+
+    def at(self, step) -> None:
+        if self.ask:
+            self._record(step.index, step.loss.cpu(), step.status.cpu())
+            return
+        if self._waiting is None and time.monotonic() >= self._next:
+            self._waiting = step.index, returned(step.loss), returned(step.status)
+            self._next = time.monotonic() + GLANCE_SECONDS
+        if self._waiting is not None and self._waiting[1].here() and self._waiting[2].here():
+            self.finish()
+
+    def finish(self) -> None:
+        if self._waiting is not None:
+            index, loss, status = self._waiting
+            self._record(index, loss.tensor(), status.tensor())
+            self._waiting = None
+
+    def _record(self, index: int, loss: Tensor, status: Tensor) -> None:
+        texts = [names.STATUS_TEXT[code] for code in status.numpy().tolist()]
+        draw = self.task.draws_at(index + 1)
+        self.board.record(self.chains, index, draw, plain(loss.numpy()), texts, self.task.burnin)
 
 
 class Buffer:
     """Rows since the last flush, and the flush itself."""
 
     def __init__(self, job: Job, rows: tuple[int, ...], first: int, since: np.ndarray):
-        self.job, self.rows, self.since = job, rows, since.copy()
+        self.job, self.rows = job, rows
+        self.since = torch.from_numpy(since.copy()).to(job.potential.center.device)
         self.baseline: Tensor | None = None
         self.pending: Future | None = None
         self.spacing = FLUSH_SECONDS
@@ -155,35 +211,35 @@ class Buffer:
         self.per_draw: dict[str, list] = {
             k: [] for k in (names.GRAD_NORM, names.DISTANCE, names.ACCEPT)
         }
-        self.probes: dict[str, list] = {name: [] for name in self.job.probes}
+        self.probes: dict[str, list[Returned]] = {name: [] for name in self.job.probes}
         self.bytes, self.began = 0, time.monotonic()
 
-    def add_step(self, step, potential: Potential) -> None:
-        task = self.job.task
+    def add_step(self, step, potential: Potential, ask: bool) -> None:
         alive = step.status == names.STATUS_OK
-        self.per_step[names.LOSS].append(step.info.loss)
+        assert self.baseline is not None
+        self.per_step[names.LOSS].append(step.loss)
         self.per_step[names.VIRIAL].append(step.virial)
         nan = torch.full_like(self.baseline, torch.nan)
         self.per_step[names.INIT_LOSS].append(torch.where(alive, self.baseline, nan))
-        for place in torch.nonzero(~alive)[:, 0].tolist():
-            if self.since[place] < 0:
-                self.since[place] = step.index
         if self.job.seat is not None and not bool(alive.any()):
             self.job.seat.leave()  # it only counts on, and asks for nothing
-        if task.draws_at(step.index + 1) == task.draws_at(step.index):
+        self.since = torch.where(~alive & (self.since < 0), step.index, self.since)
+        if step.grad_norm is None or not self._draws(step.index):
             return
         away = row_norms(step.state.position, potential.center)
         nan = torch.full_like(away, torch.nan)
         self.per_draw[names.DISTANCE].append(torch.where(alive, away, nan))
-        self.per_draw[names.GRAD_NORM].append(torch.where(alive, row_norms(step.info.grad), nan))
-        accept = nan if step.accept is None else step.accept
-        self.per_draw[names.ACCEPT].append(accept)
+        self.per_draw[names.GRAD_NORM].append(torch.where(alive, step.grad_norm, nan))
+        self.per_draw[names.ACCEPT].append(nan if step.accept is None else step.accept)
         for name, probe in self.job.probes.items():
             position, seat = step.state.position, self.job.seat
-            alone = partial(measure, self.job, potential, position, alive, probe)
+            alone = partial(measure, self.job.probe_loss, potential, position, alive, probe, ask)
             losses = alone() if seat is None else seat.measure(name, position, alive, alone)
-            self.probes[name].append(losses)
+            self.probes[name].append(returned(losses))
             self.bytes += losses.nbytes
+
+    def _draws(self, index: int) -> bool:
+        return self.job.task.draws_at(index + 1) != self.job.task.draws_at(index)
 
     def due(self) -> bool:
         waited = time.monotonic() - self.began
@@ -197,15 +253,20 @@ class Buffer:
             for k, v in {**self.per_step, **self.per_draw}.items()
             if v
         }
-        probes = {name: np.stack(v, 1) for name, v in self.probes.items() if v}
-        leaves = [leaf.detach().cpu().numpy().copy() for leaf in tree_flatten(state)[0]]
-        codes, since = status.cpu().numpy().copy(), self.since.copy()
+        probes = {name: v for name, v in self.probes.items() if v}
+        held = tree_flatten(state)[0]
+        large = sum(leaf.nbytes for leaf in held) >= LARGE_STATE
+        leaves = [leaf.detach().cpu().numpy() for leaf in held]
+        if not large:
+            leaves = [leaf.copy() for leaf in leaves]
+        codes, since = status.cpu().numpy().copy(), self.since.cpu().numpy().copy()
         at_step, at_draw = self.step, self.draw
         store, rows = self.job.store, self.rows
 
         def write() -> float:
             began = time.monotonic()
-            for name, values in probes.items():
+            for name, parts in probes.items():
+                values = np.stack([part.tensor().numpy() for part in parts], 1)
                 store.write_rows(f"{names.PROBE}/{name}", names.LOSS, rows, at_draw, values)
             for name, values in stack.items():
                 start = at_step if name in self.per_step else at_draw
@@ -216,6 +277,8 @@ class Buffer:
             return time.monotonic() - began
 
         self.pending = self.job.writer.submit(write)
+        if large:
+            self.settle()
         self._restart(steps)
 
     def settle(self) -> None:
@@ -228,79 +291,47 @@ class Buffer:
             self.spacing = max(FLUSH_SECONDS, 10 * took * writers)
 
 
-def measure(job: Job, potential: Potential, position: Tensor, alive: Tensor, probe: Batch):
-    """Losses of a probe at every position: float32 `[chain, example[, token]]`, NaN if dead."""
-    out = []
-    size = len(next(iter(probe.values())))
-    with torch.no_grad():
-        for row, lives in zip(position, alive.tolist(), strict=True):
-            if not lives:
-                out.append(None)
-                continue
-            params = potential.space.unflatten(row.clone(), potential.base)
-            parts = [
-                job.loss.evaluate(params, {k: v[i : i + job.probe_rows] for k, v in probe.items()})
-                for i in range(0, size, job.probe_rows)
-            ]
-            out.append(torch.cat(parts).float().cpu().numpy())
-    shape = next((v.shape for v in out if v is not None), None)
-    if shape is None:
-        shape = _probe_shape(job, probe)
-    empty = np.full(shape, np.nan, np.float32)
-    return np.stack([empty if v is None else v for v in out])
-
-
-def _probe_shape(job: Job, probe: Batch) -> tuple[int, ...]:
-    if job.loss.kind == "text":
-        examples, length = probe["input_ids"].shape
-        return (examples, length - 1)
-    return tuple(job.loss.evaluate(job.loss.params, probe).shape)
-
-
 def _controls(job, rows, chains, potential, kernel, state, status) -> None:
     """Batch losses at positions from the exact law of the chain without a loss (nbeta = 0).
 
     Every kernel knows its stationary variance on gamma/2 |w - w*|^2 with G as it is at the end.
+    Chain by chain: a position of a large model takes memory.
     """
-    task = job.task
-    device = potential.center.device
-    scale = kernel.metric.current(state.metric, state.position)
-    gamma = column(potential.gamma, state.position)
-    variance = kernel.free_variance(gamma, scale)
-    deviation = torch.where((gamma > 0) & (variance > 0), variance, torch.nan).sqrt()
+    task, board = job.task, job.board
+    potential = replace(potential, compiler=None)  # a few evaluations of another shape
     losses = np.full((len(rows), CONTROLS), np.nan, np.float32)
     at_center = np.full_like(losses, np.nan)
-    for number in range(CONTROLS):
-        noise = streams.noise(
-            task.seed, chains, number, potential.space.dim, device, stream=streams.CONTROL
-        )
-        position = potential.center + deviation * noise
-        finite = finite_rows(position).tolist()
-        for place, chain in enumerate(chains):
-            good = finite[place]
-            if not good or int(status[place]) != names.STATUS_OK or job.board.stopping:
-                continue
-            index = torch.from_numpy(
-                streams.batch(
-                    task.seed, chain, number, task.batch_size, task.data["examples"],
-                    streams.CONTROL,
-                )
-            ).to(device)  # fmt: skip
-            batch = {key: value[index] for key, value in job.data.items()}
-            params = potential.space.unflatten(position[place], potential.base)
-            losses[place, number] = float(job.loss.evaluate(params, batch).nanmean())
-            at_center[place, number] = float(job.baseline.at(index)[0])
-    if job.board.stopping:
-        return
+    for place, chain in enumerate(chains):
+        if int(status[place]) != names.STATUS_OK:
+            continue
+        one = slice(place, place + 1)
+        mine = tree_map(lambda leaf, one=one: leaf[one], state)
+        scale = of_chains(kernel, [place]).metric.current(mine.metric, mine.position)
+        gamma = column(potential.gamma[one], state.position)
+        variance = of_chains(kernel, [place]).free_variance(gamma, scale)
+        deviation = torch.where((gamma > 0) & (variance > 0), variance, torch.nan).sqrt()
+        if not bool(deviation.isfinite().all()):
+            continue
+        for number in range(CONTROLS):
+            if board.stopping:
+                return
+            position = streams.noise(
+                task.seed, (chain,), number, potential.space.dim, potential.center.device,
+                stream=streams.CONTROL,
+            ).mul_(deviation).add_(potential.center)  # fmt: skip
+            index = streams.batch(
+                task.seed, chain, number, task.batch_size, task.data["examples"], streams.CONTROL
+            )
+            places = sent(index, potential.center.device)
+            batch = {key: value[places] for key, value in job.data.items()}
+            found = measure(
+                job.loss, potential, position, torch.ones(1, dtype=torch.bool), batch, True
+            )
+            losses[place, number] = float(found.nanmean())
+            at_center[place, number] = float(job.baseline.at(index, places)[0])
     job.writer.submit(job.store.write_chain, names.CONTROL_INIT_LOSS, rows, at_center).result()
     job.writer.submit(job.store.write_chain, names.CONTROL_LOSS, rows, losses).result()
 
 
 def _part(potential: Potential, pick: Tensor) -> Potential:
     return replace(potential, nbeta=potential.nbeta[pick], gamma=potential.gamma[pick])
-
-
-def _kernel_part(kernel, rows):
-    """The kernel of the chains in `rows`: its fields with a number per chain are picked from."""
-    several = {f: getattr(kernel, f) for f in kernel.per_chain if np.ndim(getattr(kernel, f))}
-    return replace(kernel, **{f: tuple(v[row] for row in rows) for f, v in several.items()})

@@ -23,8 +23,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 import slt_notebook as slt
 from slt_notebook.models.components import parts
 from slt_notebook.runs import shared
+from slt_notebook.runs.probing import measure
 from slt_notebook.runs.run import prepare as prepare_run
-from slt_notebook.runs.worker import measure
 from tests.bench.bench_sampling import prepare
 
 PREFIX_OF = "l9+l10+l11"
@@ -90,7 +90,9 @@ def prefix(rounds: int) -> None:
             began = time.thread_time()
             job.potential.evaluate(at, [batch])
             middle = time.thread_time()
-            measure(job, job.potential, at, torch.tensor([True]), job.probes["probe"])
+            measure(
+                job.probe_loss, job.potential, at, torch.tensor([True]), job.probes["probe"], True
+            )
             if number:
                 spent[name, "gradient"].append(middle - began)
                 spent[name, "probe"].append(time.thread_time() - middle)

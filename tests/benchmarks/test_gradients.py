@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import slt_notebook as slt
+from slt_notebook.core.fit import Fit
 from slt_notebook.core.potential import Potential
 from slt_notebook.core.space import Space
 
@@ -24,7 +25,7 @@ def test_closed_form_gradients(widths, examples):
     batch = {k: v[:20] for k, v in problem.data.tensors("cpu").items()}
     plain = dataclasses.replace(loss, gradient=None)
     got, want = (
-        Potential(of, space, loss.params, center, one, one, chains).loss_and_grad(
+        Potential(of, space, loss.params, center, one, one, Fit(chains)).loss_and_grad(
             position, [batch] * chains
         )
         for of in (loss, plain)

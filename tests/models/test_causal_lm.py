@@ -9,6 +9,7 @@ import torch
 import transformers as hf
 
 import slt_notebook as slt
+from slt_notebook.core.fit import Fit
 from slt_notebook.core.potential import Potential
 from slt_notebook.core.space import Space
 from slt_notebook.models.losses import fingerprint
@@ -94,7 +95,9 @@ def test_batched_gradients_equal_the_loop(model, data):
     batches = [data.tensors("cpu")] * 3
     one = torch.ones(3)
     loop, batched = (
-        Potential(loss, space, loss.params, center, one, one, chunk).evaluate(position, batches)
+        Potential(loss, space, loss.params, center, one, one, Fit(chunk)).evaluate(
+            position, batches
+        )
         for chunk in (1, 3)
     )
     scale = float(loop.grad.abs().max())

@@ -301,6 +301,9 @@ def test_ctrl_c_keeps_what_is_done(tmp_path):
         env={**__import__("os").environ, "PYTHONPATH": "."},
     )  # fmt: skip
     assert process.stdout.readline() == "go\n"
+    while not (tmp_path / "run.zarr" / "checkpoint").exists():  # on a busy machine that takes long
+        assert process.poll() is None
+        time.sleep(0.1)
     time.sleep(2.0)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)

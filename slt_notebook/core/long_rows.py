@@ -1,0 +1,181 @@
+"""How does a chain of millions of coordinates make a step in little memory?  A block at a time.
+
+A kernel whose step goes coordinate by coordinate may be asked for it in blocks that stay in the
+cache: noise, gradient of the potential and metric exist for one block only, and what is known of
+the whole row (virial, norms, finiteness) is summed on the way.  It is the kernel's own `step` that
+is called, so every number is the one that it gives for the whole row at once.
+
+The state is changed in place.  Besides it there are, for each worker, the gradient of one chain
+(which turns into its new position) and what the metric and the momentum become.
+"""
+
+import itertools
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from slt_notebook.core import streams
+from slt_notebook.core.potential import Potential
+from slt_notebook.core.rows import LONG, finite_rows, row_dots, row_totals
+from slt_notebook.core.types import Batch, Evaluation, column
+
+BLOCK = 1 << 17
+"""Coordinates of a block: half a megabyte, so that what a step touches fits into a core's cache."""
+
+_TESTING = threading.Lock()
+"""One Metropolis test at a time: it holds two more rows, and is rare."""
+
+
+class Rows(NamedTuple):
+    """What is known of a step besides the state, a number a chain."""
+
+    loss: Tensor
+    counted: Tensor
+    virial: Tensor  # (w - w*) . grad U / dim
+    grad_norm: Tensor  # |grad U|
+    finite_grad: Tensor  # bool
+    finite_position: Tensor  # bool
+    accept: Tensor | None
+
+
+def applies(kernel: Any, potential: Potential) -> bool:
+    """Whether chains can be stepped in this way, and gain by it."""
+    return (
+        potential.center.device.type == "cpu"
+        and potential.space.dim >= LONG
+        and potential.fit.chains == 1
+        and potential.together is None
+        and not potential.closed_form
+        and getattr(kernel, "elementwise", False)
+        and getattr(kernel.metric, "elementwise", False)
+    )
+
+
+def of_chains(kernel: Any, rows: Sequence[int]) -> Any:
+    """The kernel of the chains in `rows`: fields with a number per chain are picked from."""
+    several = {f: getattr(kernel, f) for f in kernel.per_chain if np.ndim(getattr(kernel, f))}
+    return replace(kernel, **{f: tuple(v[row] for row in rows) for f, v in several.items()})
+
+
+class Walker:
+    """Steps chains one after the other; keeps the memory that it needs for one of them."""
+
+    def __init__(self, potential: Potential, seed: int, chains: Sequence[int]):
+        self.potential, self.seed, self.chains = potential, seed, chains
+        self._room: list[Tensor] = []
+
+    def step(
+        self, kernel: Any, state: Any, batches: list[Batch], expected: Tensor, alive: Tensor,
+        index: int, test: bool,
+    ) -> Rows:  # fmt: skip
+        """One step of all chains that are alive; a chain that is not finite stays where it was.
+
+        Args:
+            expected: how many losses each batch must count `[chain]`.
+            test: also spend an evaluation on the Metropolis diagnostic.
+        """
+        size = len(batches)
+        loss = torch.zeros(size)
+        found = Rows(
+            loss, torch.zeros(size, dtype=torch.int64), loss.clone(), loss.clone(),
+            torch.ones(size, dtype=torch.bool), torch.ones(size, dtype=torch.bool),
+            loss.clone() if test else None,
+        )  # fmt: skip
+        for place in range(size):
+            if not alive[place]:
+                continue
+            with _TESTING if test else nullcontext():
+                values = self._one(
+                    kernel, state, batches[place], expected[place], place, index, test
+                )
+            for to, value in zip(found, values, strict=True):
+                if to is not None:
+                    to[place] = value
+        return found
+
+    def _one(self, kernel, state, batch, expected, place, index, test):
+        potential = self.potential
+        kernel = of_chains(kernel, [place])
+        leaves, spec = tree_flatten(state)
+        mine = [leaf[place : place + 1] for leaf in leaves]
+        loss, loss_grad, counted = potential.one(mine[0][0], batch)
+        nbeta = column(potential.nbeta[place], mine[0])
+        gamma = column(potential.gamma[place], mine[0])
+        new = self._new(mine, loss_grad, keep=test)
+        dots, squares, fine = [], [], []
+        for cut, noise in self._noise(self.chains[place], index):
+            old = tree_unflatten([_cut(leaf, cut) for leaf in mine], spec)
+            slope = loss_grad[None, cut]
+            away = old.position - potential.center[cut]
+            grad = (nbeta * slope).add_(away.mul_(gamma))
+            at = Evaluation(loss[None], slope, loss[None], grad, counted[None], nbeta)
+            after, info = kernel.step(old, lambda _, at=at: at, noise)
+            dots.append(row_dots(old.position, info.grad, potential.center[cut]))
+            squares.append(row_dots(info.grad, info.grad))
+            fine.append(finite_rows(after.position))
+            for to, value in zip(new, tree_flatten(after)[0], strict=True):
+                _cut(to, cut).copy_(value)
+        virial, square = torch.cat(dots).sum(), torch.cat(squares).sum()
+        good = torch.cat(fine).all()
+        accept = None
+        if test:
+            accept = self._accept(
+                kernel, spec, mine, new, batch, (loss, loss_grad, counted), nbeta, gamma
+            )
+        if loss.isfinite() and counted >= expected and square.isfinite() and good:
+            for leaf, value in zip(mine, new, strict=True):
+                leaf.copy_(value)
+        norm = square.sqrt()
+        return loss, counted, virial / potential.space.dim, norm, norm.isfinite(), good, accept
+
+    def _new(self, mine: list[Tensor], loss_grad: Tensor, keep: bool) -> list[Tensor]:
+        """Where the new state of a chain is written: the position over the gradient, if it may."""
+        if not self._room:
+            self._room = [torch.empty_like(leaf) for leaf in mine[1:]]
+        first = torch.empty_like(mine[0]) if keep else loss_grad[None]
+        return [first, *self._room]
+
+    def _noise(self, chain: int, index: int) -> Iterator[tuple[slice, Tensor]]:
+        """Blocks of the row and their noise: the numbers that `streams.noise` gives the row."""
+        generator = streams.generator(self.seed, chain, index, torch.device("cpu"))
+        dim = self.potential.space.dim
+        edges = [*range(0, dim, BLOCK), dim]
+        if len(edges) > 2 and edges[-1] - edges[-2] < 16:  # torch draws normals 16 at a time
+            del edges[-2]
+        for start, stop in itertools.pairwise(edges):
+            yield slice(start, stop), torch.empty(1, stop - start).normal_(generator=generator)
+
+    def _accept(self, kernel, spec, mine, new, batch, at, nbeta, gamma) -> Tensor:
+        potential = self.potential
+        old, after = tree_unflatten(mine, spec), tree_unflatten(new, spec)
+        scale = kernel.metric.current(after.metric, after.position)
+
+        def evaluation(position: Tensor, found) -> Evaluation:
+            loss, slope, counted = found
+            away = row_totals(
+                lambda w, center: (w - center).square(), position, potential.center[None]
+            )
+            for cut in _cuts(potential.space.dim):  # the gradient of the loss turns into that of U
+                pull = (position[0, cut] - potential.center[cut]).mul_(gamma[0])
+                slope[cut].mul_(nbeta[0]).add_(pull)
+            energy = nbeta[:, 0] * loss + gamma[:, 0] / 2 * away.to(loss)
+            return Evaluation(loss[None], slope[None], energy, slope[None], counted[None], nbeta)
+
+        later = evaluation(after.position, potential.one(after.position[0], batch))
+        return kernel.acceptance(old, after, scale, evaluation(old.position, at), later)[0]
+
+
+def _cuts(dim: int) -> list[slice]:
+    return [slice(start, start + BLOCK) for start in range(0, dim, BLOCK)]
+
+
+def _cut(leaf: Tensor, cut: slice) -> Tensor:
+    """The block of a leaf `[1, dim]`; counters `[1, 1]` are the same for all blocks."""
+    return leaf[:, cut] if leaf.shape[1] > 1 else leaf
