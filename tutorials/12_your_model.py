@@ -115,20 +115,21 @@ setting
 
 # %% [markdown]
 # ## 3. The LLC, with its checks
+#
+# Will it fit? Ask before it starts: weights and chains are counted, what a backward pass keeps is measured on
+# one example. A run that is refused memory all the same halves what it does at once, and goes on.
 
 # %%
-run = slt.sample(
-    loss,
-    train,
-    probes=[shown],
-    **setting,
-    chains=2,
-    draws=40,
-    burnin=30,
-    batch_size=8,
-    store=OUT / "full.zarr",
-)
+work = {"probes": [shown], **setting, "chains": 2, "draws": 40, "burnin": 30, "batch_size": 8}
+slt.memory_plan(loss, train, **work)
+
+# %%
+run = slt.sample(loss, train, **work, store=OUT / "full.zarr")
 slt.health(run)
+
+# %% [markdown]
+# On a GPU two options make it faster without changing what is drawn: `compile=True` (`run.compiled` says
+# after how many steps it pays) and `probe_dtype="float16"` for what is recorded of the probe.
 
 # %%
 estimate = slt.llc(run)

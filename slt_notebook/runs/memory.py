@@ -69,7 +69,7 @@ class MemoryPlan:
         ]
         lines += [f"{'store, on disk':<{width}} {self.disk / 1e6:>10,.1f} MB  before compression"]
         lines += [f"gradients: {self.rule}"]
-        lines += [f"probes: {self.fit.rows} examples at once"]
+        lines += [f"probes: up to {self.fit.rows} examples at once"]
         return "\n".join([*lines, *self.fit.halved])
 
     def _repr_html_(self) -> str:
@@ -79,7 +79,7 @@ class MemoryPlan:
         return (
             f"{shown}<p>Total {self.total / 1e6:,.1f} MB, free on {_text(self.device)}: {free}; "
             f"store {self.disk / 1e6:,.1f} MB before compression.<br>"
-            f"Gradients: {_text(self.rule)}; probes: {self.fit.rows} examples at once.{notes}</p>"
+            f"Gradients: {_text(self.rule)}; probes: up to {self.fit.rows} examples at once.{notes}</p>"
         )
 
     def check(self) -> None:
@@ -133,7 +133,8 @@ def memory_plan_of(
     room = None if free is None else SHARE * free / workers
     if room is not None and at_once == 1 and one * task.batch_size > room:
         examples = max(1, int(room / max(one, 1)))
-    rows = max((min(len(p), plan.probe_rows(p)) for p in probes), default=1)
+    rows = max(map(plan.probe_rows, probes), default=1)
+    at_a_time = max((min(len(p), rows) for p in probes), default=0)
     at_once = min(at_once, block)
     long = device.type == "cpu" and dim >= LONG and at_once == 1
     held = workers * (2 + states) if long else chains * 3 + workers * 2
@@ -148,8 +149,7 @@ def memory_plan_of(
         ("gradients", held * row, f"{held} rows of {row / 1e6:,.1f} MB, what a step needs besides"),
         ("activations", workers * at_once * reads * one,
          f"{workers} x {at_once} chains x {reads} examples of {one / 1e6:,.2f} MB, measured"),
-        ("probe evaluation", workers * rows * 4 * largest if probes else 0,
-         f"{rows} examples at once"),
+        ("probe evaluation", workers * at_a_time * 4 * largest, f"{at_a_time} examples at once"),
     ]  # fmt: skip
     # A draw is held as it is measured, once stacked, once on its way to the store.
     items += [

@@ -299,6 +299,8 @@ def test_ctrl_c_keeps_what_is_done(tmp_path):
     process = subprocess.Popen(
         [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**__import__("os").environ, "PYTHONPATH": "."},
+        # A shell's background job ignores SIGINT, and hands that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     assert process.stdout.readline() == "go\n"
     while not (tmp_path / "run.zarr" / "checkpoint").exists():  # on a busy machine that takes long
@@ -306,7 +308,10 @@ def test_ctrl_c_keeps_what_is_done(tmp_path):
         time.sleep(0.1)
     time.sleep(2.0)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    try:
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert "stopped" in out and "every finished draw is kept" in err
     kept = np.isfinite(slt.open_run(tmp_path / "run.zarr")["sampling"].loss).sum("step")
     assert (kept > 1).all()
