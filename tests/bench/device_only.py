@@ -64,7 +64,7 @@ def precision(work: Work, draws: int) -> dict:
     if "probe_dtype" not in inspect.signature(slt.sample).parameters:
         return {"left_out": "this version of slt.sample has no probe_dtype"}
     found = {}
-    for name, dtype in (("float32", None), ("bf16", torch.bfloat16)):
+    for name, dtype in (("float32", "float32"), ("bf16", "bfloat16")):
         with tempfile.TemporaryDirectory() as folder:
             run = slt.sample(
                 slt.causal_lm(work.model), slt.token_probe("data", work.data),
@@ -82,11 +82,7 @@ def precision(work: Work, draws: int) -> dict:
         "size": work.name, "draws": draws, "rms_nat": float(np.sqrt(((a - b) ** 2).mean())),
         "llc_change": abs(llc_a - llc_b), "llc_mcse": mcse,
     }  # fmt: skip
-    value = "influence" if "influence" in bif_a else next(iter(bif_a.data_vars))
-    error = next((name for name in bif_a.data_vars if "se" in str(name).split("_")
-                  or "error" in str(name) or "mcse" in str(name)), None)  # fmt: skip
-    moved = abs(bif_a[value] - bif_b[value])
+    moved, error = abs(bif_a["influence"] - bif_b["influence"]), bif_a["stderr"]
     out["influence_rms_change"] = float(np.sqrt((moved**2).mean()))
-    if error is not None:
-        out["influence_change_over_error"] = float((moved / bif_a[error]).median())
+    out["influence_change_over_error"] = float((moved / error).where(error > 0).median())
     return out

@@ -104,7 +104,8 @@ def figures(found: dict) -> list[str]:
         out.append(
             one.get("left_out")
             or f"bf16 probes: rms {one['rms_nat']:.2g} nat; LLC changes by "
-            f"{one['llc_change']:.2g} (MCSE {one['llc_mcse']:.2g})"
+            f"{one['llc_change']:.2g} (MCSE {one['llc_mcse']:.2g}), influence by "
+            f"{one['influence_change_over_error']:.2g} of its standard error (median)"
         )
     return out
 
