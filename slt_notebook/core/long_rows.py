@@ -26,8 +26,8 @@ from slt_notebook.core.potential import Potential
 from slt_notebook.core.rows import LONG, finite_rows, row_dots, row_totals
 from slt_notebook.core.types import Batch, Evaluation, column
 
-BLOCK = 1 << 17
-"""Coordinates of a block: half a megabyte, so that what a step touches fits into a core's cache."""
+BLOCK = 1 << 18
+"""Coordinates of a block: a megabyte, so that what a step touches fits into a core's cache."""
 
 _TESTING = threading.Lock()
 """One Metropolis test at a time: it holds two more rows, and is rare."""

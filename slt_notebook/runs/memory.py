@@ -79,7 +79,8 @@ class MemoryPlan:
         return (
             f"{shown}<p>Total {self.total / 1e6:,.1f} MB, free on {_text(self.device)}: {free}; "
             f"store {self.disk / 1e6:,.1f} MB before compression.<br>"
-            f"Gradients: {_text(self.rule)}; probes: up to {self.fit.rows} examples at once.{notes}</p>"
+            f"Gradients: {_text(self.rule)}; probes: up to {self.fit.rows} examples at once."
+            f"{notes}</p>"
         )
 
     def check(self) -> None:

@@ -31,6 +31,8 @@ from slt_notebook.runs.task import CONTROLS, Task, compare
 
 CHUNK_BYTES = 8 << 20
 STEP_CHUNK = 4096
+STATE_CHUNK = 1 << 24
+"""Coordinates of a kernel state in one chunk."""
 CURSOR = "cursor"
 
 
@@ -256,7 +258,10 @@ class RunStore:
                 shape = (cursor.shape[0], 2, *value.shape[1:])
                 dims = (names.CHAIN, "slot", *(f"{name}_{i}" for i in range(value.ndim - 1)))
                 fill = np.nan if value.dtype.kind == "f" else 0
-                _array(group, name, shape, (1, 1, *value.shape[1:]), dims, value.dtype, fill)
+                chunks = (1, 1, *(min(size, STATE_CHUNK) for size in value.shape[1:]))
+                # Noise does not compress: on a large model trying took longer than a draw.
+                plain = value[0].size > STATE_CHUNK // 16
+                _array(group, name, shape, chunks, dims, value.dtype, fill, plain)
         for place, row in enumerate(rows):
             slot = int(np.argmin(cursor[row]))
             for leaf, value in enumerate(state):
@@ -313,10 +318,12 @@ class RunStore:
             self._lock = None
 
 
-def _array(group, name, shape, chunks, dims, dtype="f4", fill=np.nan):
+def _array(group, name, shape, chunks, dims, dtype="f4", fill=np.nan, plain=False):
+    """A new array; `plain` is written as it is, neither compressed nor looked through."""
     chunks = tuple(max(1, min(c, s)) for c, s in zip(chunks, shape, strict=True))
+    how = {"compressors": None, "config": {"write_empty_chunks": True}} if plain else {}
     return group.create_array(
-        name, shape=shape, chunks=chunks, dtype=dtype, fill_value=fill, dimension_names=dims
+        name, shape=shape, chunks=chunks, dtype=dtype, fill_value=fill, dimension_names=dims, **how
     )
 
 
