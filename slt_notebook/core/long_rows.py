@@ -29,8 +29,9 @@ from slt_notebook.core.types import Batch, Evaluation, column
 BLOCK = 1 << 18
 """Coordinates of a block: a megabyte, so that what a step touches fits into a core's cache."""
 
+LARGE = 1 << 24
+"""Coordinates from which there is one Metropolis test at a time: it holds two more rows."""
 _TESTING = threading.Lock()
-"""One Metropolis test at a time: it holds two more rows, and is rare."""
 
 
 class Rows(NamedTuple):
@@ -91,7 +92,7 @@ class Walker:
         for place in range(size):
             if not alive[place]:
                 continue
-            with _TESTING if test else nullcontext():
+            with _TESTING if test and state.position.shape[1] >= LARGE else nullcontext():
                 values = self._one(
                     kernel, state, batches[place], expected[place], place, index, test
                 )
