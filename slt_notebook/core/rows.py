@@ -12,7 +12,7 @@ from torch import Tensor
 
 LONG = 1 << 16
 """Coordinates from which a row is taken in blocks."""
-BLOCK = 1 << 20
+BLOCK = 1 << 16
 _PART = 1 << 12
 
 
