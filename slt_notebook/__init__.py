@@ -28,7 +28,7 @@ _PUBLIC = {
     "sweep": "runs.sweep",
     "memory_plan": "runs.forecast",
     "MemoryPlan": "runs.memory",
-    "Run": "runs.run",
+    "Run": "runs.handle",
     "Sweep": "runs.sweep",
     "calibrate": "runs.calibrate",
     "SGLD": "core.kernels",

@@ -9,7 +9,8 @@ import torch
 from slt_notebook.models.probes import Probe
 from slt_notebook.runs import plan
 from slt_notebook.runs.memory import MemoryPlan, memory_plan_of
-from slt_notebook.runs.run import check_inputs, sample, shape_of
+from slt_notebook.runs.prepare import check_inputs, shape_of
+from slt_notebook.runs.run import sample
 from slt_notebook.runs.shared import Shared
 from slt_notebook.runs.task import refuse_unknown
 

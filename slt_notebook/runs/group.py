@@ -24,7 +24,7 @@ from slt_notebook.core.space import Space
 from slt_notebook.core.types import Batch
 from slt_notebook.runs import plan
 from slt_notebook.runs.control import Board
-from slt_notebook.runs.run import Run
+from slt_notebook.runs.handle import Run
 from slt_notebook.runs.shared import Shared
 from slt_notebook.runs.task import Task
 

@@ -32,7 +32,9 @@ from slt_notebook.models.patterns import Parts, refuse_overlap
 from slt_notebook.models.probes import Probe
 from slt_notebook.runs import plan
 from slt_notebook.runs.group import cut, seat
-from slt_notebook.runs.run import Run, check_inputs, plan_task, prepare, somebody_looks
+from slt_notebook.runs.handle import Run
+from slt_notebook.runs.prepare import check_inputs, plan_task, prepare
+from slt_notebook.runs.run import somebody_looks
 from slt_notebook.runs.shared import Shared
 from slt_notebook.runs.store import CURSOR
 from slt_notebook.runs.task import Task, compare

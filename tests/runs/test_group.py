@@ -112,7 +112,7 @@ def test_who_walks_with_whom(text, monkeypatch):
     def task(component, **changes):
         kept = {k: v for k, v in FAST.items() if k not in ("progress", "components")}
         full = {**kept, "thin": 1, "batches": "per_chain", "seed": 0, **changes}
-        from slt_notebook.runs.run import plan_task
+        from slt_notebook.runs.prepare import plan_task
 
         return component, plan_task(shared, component, full)
 

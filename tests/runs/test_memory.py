@@ -13,7 +13,7 @@ from slt_notebook.core.fit import Fit
 from slt_notebook.core.space import Space
 from slt_notebook.runs import plan, worker
 from slt_notebook.runs.memory import activations
-from slt_notebook.runs.run import prepare
+from slt_notebook.runs.prepare import prepare
 from slt_notebook.runs.shared import Shared
 
 SETTINGS = {
