@@ -116,9 +116,6 @@ def _walk(job, rows, chains, potential, kernel, state, status, since, first):
         draw, within = divmod(step - task.burnin, task.thin)
         return draw >= 0 and within == task.thin - 1 and draw % stride == 0
 
-    def norm_at(step: int) -> bool:
-        return task.draws_at(step + 1) != task.draws_at(step)
-
     ask = asks(device)
     law = deviation(kernel, potential, state)
     if law is not None:
@@ -130,7 +127,7 @@ def _walk(job, rows, chains, potential, kernel, state, status, since, first):
         steps = walk(
             kernel, potential, state, seed=task.seed, chains=chains, batches=batches,
             status=status, first=first, last=task.steps, burnin=task.burnin, accept_at=accept_at,
-            norm_at=norm_at, ask=ask,
+            norm_at=buffer.draws, ask=ask,
         )  # fmt: skip
     if not board.wait_here():
         return state, status
@@ -224,7 +221,7 @@ class Buffer:
         if self.job.seat is not None and not bool(alive.any()):
             self.job.seat.leave()  # it only counts on, and asks for nothing
         self.since = torch.where(~alive & (self.since < 0), step.index, self.since)
-        if step.grad_norm is None or not self._draws(step.index):
+        if not self.draws(step.index):
             return
         away = row_norms(step.state.position, potential.center)
         nan = torch.full_like(away, torch.nan)
@@ -238,7 +235,8 @@ class Buffer:
             self.probes[name].append(returned(losses))
             self.bytes += losses.nbytes
 
-    def _draws(self, index: int) -> bool:
+    def draws(self, index: int) -> bool:
+        """Whether step `index` ends with a draw."""
         return self.job.task.draws_at(index + 1) != self.job.task.draws_at(index)
 
     def due(self) -> bool:

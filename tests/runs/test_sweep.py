@@ -73,6 +73,18 @@ def test_a_run_of_a_sweep_is_the_run_alone(swept, points, tmp_path):
     assert float(slt.llc(inside)["mean"]) == pytest.approx(float(slt.llc(single)["mean"]), rel=1e-4)
 
 
+def test_out_of_step_a_run_of_a_sweep_is_bit_equal_to_the_run_alone(points, text, tmp_path):
+    data, settings = text[2], {**FAST, "chain_chunk": 2}  # one run after the other
+    loss = points["step10"]
+    single = slt.sample(loss, data, probes=[data], components="l1.h2", **settings).tree
+    slt.sample(
+        loss, data, probes=[data], components=["l1.h1", "l1.h2"], store=tmp_path / "a", **settings
+    )
+    stored = slt.open_run(tmp_path / "a" / "l1.h2.zarr")
+    for path in ("sampling", "probe/train"):
+        assert single[path].to_dataset().identical(stored[path].to_dataset())
+
+
 def test_runs_read_the_same_batches(swept):
     init = swept[1].tree["sampling"].init_loss
     full = init.sel(component="full")
