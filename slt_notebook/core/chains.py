@@ -30,6 +30,7 @@ class Step(NamedTuple):
     grad_norm: Tensor | None  # [chain] |grad U| before the step, where it was asked for
     status: Tensor  # [chain] int8, a code of `names.STATUS_TEXT`
     accept: Tensor | None  # [chain], where it was asked for or the kernel has it anyway
+    distance: Tensor | None = None  # [chain] |w - w*| after the step, where it is known anyway
 
 
 def never(step: int) -> bool:
@@ -72,7 +73,7 @@ def walk(
         moving = kernel if index < burnin else settled
         here, expected = batches(index)
         alive = status == names.STATUS_OK
-        test = accept_at(index)
+        test, distance = accept_at(index), None
         if rows is not None and applies(moving, potential):
             found = rows.step(moving, state, here, expected, alive, index, test)
             fresh = _causes(found.loss, found.counted, expected, found.finite_grad,
@@ -80,6 +81,7 @@ def walk(
             status = torch.where(alive, fresh, status)
             still = status != names.STATUS_OK
             values = (found.loss, found.virial.float(), found.grad_norm, found.accept)
+            distance = found.distance
         elif fused.applies(moving, potential) and not test:
             key = fused.keys(seed, chains, index, device)
             loss, slope, counted = potential.loss_and_grad(state.position, here)
@@ -103,7 +105,7 @@ def walk(
         loss, virial, norm, accept = (
             None if value is None else torch.where(still, torch.nan, value) for value in values
         )
-        yield Step(index, state, loss, virial, norm, status, accept)  # pyright: ignore
+        yield Step(index, state, loss, virial, norm, status, accept, distance)  # pyright: ignore
 
 
 def _together(

@@ -47,7 +47,17 @@ class Rows(NamedTuple):
     grad_norm: Tensor  # |grad U|
     finite_grad: Tensor  # bool
     finite_position: Tensor  # bool
+    distance: Tensor  # |w - w*| after the step
     accept: Tensor | None
+
+
+class _Moved(NamedTuple):
+    """Where a step leads a chain, and sums over its coordinates."""
+
+    leaves: list[Tensor]  # of the new state
+    virial: Tensor  # (w - w*) . grad U
+    square: Tensor  # |grad U|^2
+    away: Tensor  # |w' - w*|^2
 
 
 def applies(kernel: Any, potential: Potential) -> bool:
@@ -75,6 +85,7 @@ class Walker:
     def __init__(self, potential: Potential, seed: int, chains: Sequence[int]):
         self.potential, self.seed, self.chains = potential, seed, chains
         self._room: list[Tensor] = []
+        self._grad: Tensor | None = None
 
     def step(
         self, kernel: Any, state: Any, batches: list[Batch], expected: Tensor, alive: Tensor,
@@ -90,16 +101,13 @@ class Walker:
         loss = torch.zeros(size)
         found = Rows(
             loss, torch.zeros(size, dtype=torch.int64), loss.clone(), loss.clone(),
-            torch.ones(size, dtype=torch.bool), torch.ones(size, dtype=torch.bool),
+            torch.ones(size, dtype=torch.bool), torch.ones(size, dtype=torch.bool), loss.clone(),
             loss.clone() if test else None,
         )  # fmt: skip
         for place in range(size):
             if not alive[place]:
                 continue
-            with _TESTING if test and state.position.shape[1] >= LARGE else nullcontext():
-                values = self._one(
-                    kernel, state, batches[place], expected[place], place, index, test
-                )
+            values = self._one(kernel, state, batches[place], expected[place], place, index, test)
             for to, value in zip(found, values, strict=True):
                 if to is not None:
                     to[place] = value
@@ -110,38 +118,48 @@ class Walker:
         kernel = of_chains(kernel, [place])
         leaves, spec = tree_flatten(state)
         mine = [leaf[place : place + 1] for leaf in leaves]
-        loss, loss_grad, counted = potential.one(mine[0][0], batch)
-        nbeta = column(potential.nbeta[place], mine[0])
-        gamma = column(potential.gamma[place], mine[0])
-        new = self._new(mine, loss_grad, keep=test)
-        dots, squares, fine = [], [], []
+        if self._grad is None:
+            self._grad = torch.empty_like(mine[0][0])
+        at = potential.one(mine[0][0], batch, self._grad)
+        weights = column(potential.nbeta[place], mine[0]), column(potential.gamma[place], mine[0])
+        with _TESTING if test and potential.space.dim >= LARGE else nullcontext():
+            moved = self._moved(kernel, spec, mine, at, weights, place, index, keep=test)
+            accept = None
+            if test:
+                accept = self._accept(kernel, spec, mine, moved.leaves, batch, at, *weights)
+        loss, _, counted = at
+        # A float64 sum of squares of float32 numbers is finite exactly where all of them are.
+        good = moved.away.isfinite()
+        if loss.isfinite() and counted >= expected and moved.square.isfinite() and good:
+            for leaf, value in zip(mine, moved.leaves, strict=True):
+                leaf.copy_(value)
+        norm = moved.square.sqrt()
+        virial = moved.virial / potential.space.dim
+        distance = moved.away.sqrt()
+        return loss, counted, virial, norm, norm.isfinite(), good, distance, accept
+
+    def _moved(self, kernel, spec, mine, at, weights, place, index, keep) -> _Moved:
+        """The kernel's step, block by block; the state is left as it is, the gradient if `keep`."""
+        potential = self.potential
+        (loss, loss_grad, counted), (nbeta, gamma) = at, weights
+        new = self._new(mine, loss_grad, keep)
+        center = potential.center
+        dots, squares, lengths = [], [], []
         for cut, noise in self._noise(self.chains[place], index):
             old = tree_unflatten([_cut(leaf, cut) for leaf in mine], spec)
             slope = loss_grad[None, cut]
-            away = old.position - potential.center[cut]
+            away = old.position - center[cut]
+            away64 = away[0].double()
             grad = (nbeta * slope).add_(away.mul_(gamma))
-            at = Evaluation(loss[None], slope, loss[None], grad, counted[None], nbeta)
-            after, info = kernel.step(old, lambda _, at=at: at, noise)
+            here = Evaluation(loss[None], slope, loss[None], grad, counted[None], nbeta)
+            after, info = kernel.step(old, lambda _, here=here: here, noise)
             slope64 = info.grad[0].double()
-            moved64 = (old.position[0] - potential.center[cut]).double()
-            dots += _sums(moved64.mul_(slope64))
+            dots += _sums(away64.mul_(slope64))
             squares += _sums(slope64.mul_(slope64))
-            fine += _sums(after.position[0].double())
+            lengths += _sums((after.position[0] - center[cut]).double().square_())
             for to, value in zip(new, tree_flatten(after)[0], strict=True):
                 _cut(to, cut).copy_(value)
-        virial, square = torch.cat(dots).sum(), torch.cat(squares).sum()
-        # A float64 sum of float32 numbers is finite exactly where all of them are.
-        good = torch.cat(fine).isfinite().all()
-        accept = None
-        if test:
-            accept = self._accept(
-                kernel, spec, mine, new, batch, (loss, loss_grad, counted), nbeta, gamma
-            )
-        if loss.isfinite() and counted >= expected and square.isfinite() and good:
-            for leaf, value in zip(mine, new, strict=True):
-                leaf.copy_(value)
-        norm = square.sqrt()
-        return loss, counted, virial / potential.space.dim, norm, norm.isfinite(), good, accept
+        return _Moved(new, *(torch.cat(parts).sum() for parts in (dots, squares, lengths)))
 
     def _new(self, mine: list[Tensor], loss_grad: Tensor, keep: bool) -> list[Tensor]:
         """Where the new state of a chain is written: the position over the gradient, if it may."""

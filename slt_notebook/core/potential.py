@@ -5,7 +5,7 @@ autograd (never `torch.func.grad` in a loop, which is the slowest of the three).
 in memory is asked again in smaller parts: see `fit`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -15,7 +15,7 @@ from torch.func import grad_and_value, vmap
 
 from slt_notebook.core.compiled import Compiler
 from slt_notebook.core.fit import Fit, attempt, refuse
-from slt_notebook.core.rows import row_dots
+from slt_notebook.core.rows import LONG, row_dots
 from slt_notebook.core.space import Space
 from slt_notebook.core.types import Batch, Evaluation, LossFn, Params, column
 
@@ -144,8 +144,11 @@ class Potential:
         every = grads[0][None] if len(grads) == 1 else torch.stack(grads)
         return torch.stack(losses), every, torch.stack(counts)
 
-    def one(self, row: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    def one(self, row: Tensor, batch: Batch, room: Tensor | None = None):
         """Mean loss, its gradient `[dim]` and the counted losses of a chain at `row` `[dim]`.
+
+        Args:
+            room: where the gradient may be written, `[dim]`; what is returned may lie there.
 
         Raises:
             OutOfMemory: not even one example of the batch fits.
@@ -153,16 +156,18 @@ class Potential:
         examples = len(next(iter(batch.values())))
         while True:
             size = min(self.fit.examples or examples, examples)
-            whole = size == examples
-            found = attempt(partial(self._whole if whole else self._parts, row, batch, size))
+            how = self._whole if size == examples else self._parts
+            found = attempt(partial(how, row, batch, size, room))
             if found is not None:
                 return found
             if size == 1:
                 raise refuse("the gradient of one example", row.device)
             self.fit.fewer_examples(size)
 
-    def _whole(self, row: Tensor, batch: Batch, size: int):
-        leaf = _leaf(row)
+    def _whole(self, row: Tensor, batch: Batch, size: int, room: Tensor | None):
+        if self.compiler is None and row.device.type == "cpu" and len(row) >= LONG:
+            return self._placed(row, batch, room)
+        leaf = _leaf(row).requires_grad_(True)
 
         def gradient(mean, leaf: Tensor, batch: Batch):
             with torch.enable_grad():
@@ -180,35 +185,78 @@ class Potential:
         )
         return self.compiler.call("gradient", shapes(batch), make, plain, leaf, batch)
 
-    def _parts(self, row: Tensor, batch: Batch, size: int):
+    def _placed(self, row: Tensor, batch: Batch, room: Tensor | None):
+        """The same numbers; the gradient of each piece goes to its place as soon as it is made."""
+        blocks = self.space.blocks(_leaf(row))
+        grad = torch.empty_like(row) if room is None else room
+        with torch.enable_grad():
+            leaves = [block.requires_grad_(True) for block in blocks]
+            losses = self.loss(self.space.assemble(leaves, self.base), batch)
+            loss, counted = mean_loss(losses)
+            backward_into(loss, leaves, self.space.blocks(grad))
+        return loss.detach(), grad, counted
+
+    def _parts(self, row: Tensor, batch: Batch, size: int, room: Tensor | None):
         """The same from backward passes over `size` examples each: activations of so many."""
-        leaf = _leaf(row)
-        total, grad, counted = row.new_zeros(()), None, None
+        blocks = self.space.blocks(_leaf(row))
+        grad = torch.empty_like(row) if room is None else room
+        places = self.space.blocks(grad)
+        total, counted = row.new_zeros(()), None
         for start in range(0, len(next(iter(batch.values()))), size):
             part = {key: value[start : start + size] for key, value in batch.items()}
             with torch.enable_grad():
-                losses = self.loss(self.space.unflatten(leaf, self.base), part)
+                leaves = [block.detach().requires_grad_(True) for block in blocks]
+                losses = self.loss(self.space.assemble(leaves, self.base), part)
                 summed = losses.nansum()
-                (slope,) = torch.autograd.grad(summed, leaf)
+                backward_into(summed, leaves, places, add=start > 0)
             number = (~losses.isnan()).sum()
             total = total + summed.detach()
             counted = number if counted is None else counted + number
-            grad = slope if grad is None else grad.add_(slope)
-            del losses, summed, slope
-        assert grad is not None and counted is not None
+            del losses, summed
+        assert counted is not None
         return total / counted, grad.div_(counted), counted
 
 
+def backward_into(
+    value: Tensor, leaves: Sequence[Tensor], places: Sequence[Tensor], add: bool = False
+) -> None:
+    """Gradients of `value` by `leaves`, written to `places` (or added to what is there).
+
+    A gradient goes to its place as soon as it is made, and is let go of.  `torch.autograd.grad` by
+    one long vector holds the gradients of all its pieces until it joins them: a row of the model
+    more, and memory that the allocator asks the system for anew each time.
+    """
+    missing = set(range(len(leaves)))
+
+    def arrived(leaf: Tensor, number: int) -> None:
+        assert leaf.grad is not None
+        place = places[number]
+        place.add_(leaf.grad) if add else place.copy_(leaf.grad)
+        leaf.grad = None
+        missing.discard(number)
+
+    hooks = [
+        leaf.register_post_accumulate_grad_hook(partial(arrived, number=number))
+        for number, leaf in enumerate(leaves)
+    ]
+    try:
+        torch.autograd.backward(value, inputs=list(leaves))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not add:  # what the value does not depend on
+        for number in missing:
+            places[number].zero_()
+
+
 def _leaf(row: Tensor) -> Tensor:
-    """`row` as a leaf to differentiate by.
+    """`row` as what is differentiated by.
 
     A copy where its place in memory is not a multiple of 64 bytes: vector instructions round by how
     the data lies, and a chain must not depend on which row of a block it is.
     """
     row = row.detach()
-    if row.data_ptr() % 64:
-        row = row.clone()
-    return row.requires_grad_(True)
+    return row.clone() if row.data_ptr() % 64 else row
 
 
 def pinned(loss: LossFn, batched: bool = False) -> LossFn:

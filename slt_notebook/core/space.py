@@ -88,11 +88,21 @@ class Space:
         `torch.split` and not slicing: the backward pass of a slice fills a zero vector of the
         whole length for every parameter.
         """
+        parts = torch.split(vector, [piece.size for piece in self.pieces])
+        pairs = zip(self.pieces, parts, strict=True)
+        return self.assemble([part.view(piece.shape) for piece, part in pairs], base)
+
+    def blocks(self, vector: Tensor) -> list[Tensor]:
+        """The pieces of `vector` `[dim]`, each in its shape; they share its memory."""
+        parts = torch.split(vector.detach(), [piece.size for piece in self.pieces])
+        return [part.view(piece.shape) for piece, part in zip(self.pieces, parts, strict=True)]
+
+    def assemble(self, blocks: Sequence[Tensor], base: Params) -> dict[str, Tensor]:
+        """Parameters with `blocks`, one for every piece; the rest is taken from `base`."""
         out = dict(base)
         shapes = dict(self.shapes)
-        parts = torch.split(vector, [piece.size for piece in self.pieces])
-        for piece, part in zip(self.pieces, parts, strict=True):
-            block = part.view(piece.shape).to(base[piece.name].dtype)
+        for piece, block in zip(self.pieces, blocks, strict=True):
+            block = block.to(base[piece.name].dtype)
             if piece.shape == shapes[piece.name]:
                 out[piece.name] = block
             else:

@@ -28,25 +28,26 @@ class LinearCrossEntropy(torch.autograd.Function):
         losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
         wanted_grads = ctx.needs_input_grad if ahead else (False,) * 3
         grads = _Gradients(hidden, weight, bias, wanted_grads)
-        ctx.ahead = ahead
         for part, logits in _chunks(hidden, weight, bias):
             log_p = F.log_softmax(logits.float(), dim=1)
             wanted = targets[part, None]
             losses[part] = -log_p.gather(1, wanted)[:, 0]
             if ahead:
                 grads.add(part, log_p, wanted, counted[part].to(log_p.dtype))
-        ctx.save_for_backward(hidden, weight, bias, targets, counted, *grads.tensors())
+        ctx.save_for_backward(hidden, weight, bias, targets, counted)
+        ctx.ready = grads.tensors() if ahead else None
         return losses
 
     @staticmethod
     def backward(ctx, grad):
-        hidden, weight, bias, targets, counted, *ready = ctx.saved_tensors
-        if ctx.ahead:
+        hidden, weight, bias, targets, counted = ctx.saved_tensors
+        ready, ctx.ready = ctx.ready, None  # given away, and scaled in place: a second backward
+        if ready is not None:  # pass computes them anew
             weights = grad[counted]
             common = weights[0] if len(weights) else grad.new_zeros(())
             outside = grad[~counted]
             if bool((weights == common).all()) and not bool(outside.any()):
-                return *(None if g is None else g * common for g in ready), None, None, None
+                return *(None if g is None else g.mul_(common) for g in ready), None, None, None
         grads = _Gradients(hidden, weight, bias, ctx.needs_input_grad)
         for part, logits in _chunks(hidden, weight, bias):
             log_p = F.log_softmax(logits.float(), dim=1)
@@ -59,7 +60,8 @@ class _Gradients:
 
     def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, wanted):
         self.hidden = torch.empty_like(hidden) if wanted[0] else None
-        self.weight = torch.zeros_like(weight) if wanted[1] else None
+        fresh = torch.empty_like if len(hidden) else torch.zeros_like
+        self.weight = fresh(weight) if wanted[1] else None
         self.bias = torch.zeros_like(bias) if bias is not None and wanted[2] else None
         self._of = hidden, weight
 
@@ -71,7 +73,10 @@ class _Gradients:
         if self.hidden is not None:
             torch.mm(slope, weight, out=self.hidden[part])
         if self.weight is not None:
-            self.weight.addmm_(slope.T, hidden[part])
+            if part.start == 0:
+                torch.mm(slope.T, hidden[part], out=self.weight)
+            else:
+                self.weight.addmm_(slope.T, hidden[part])
         if self.bias is not None:
             self.bias.add_(slope.sum(0))
 

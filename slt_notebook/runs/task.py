@@ -19,7 +19,7 @@ from slt_notebook.errors import InputError, StoreMismatch, nearest, say
 from slt_notebook.models.probes import Probe
 
 CONTROLS = 8
-"""Positions per chain drawn from the exact nbeta = 0 law, for `rho_loc`."""
+"""Positions per chain drawn from the exact nbeta = 0 law, for `rho_loc`, at most."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,20 @@ class Task:
     data: dict[str, Any]
     probes: tuple[dict[str, Any], ...]
     probe_dtype: str = "float32"
+
+    def tests_at(self, draw: int) -> bool:
+        """Whether the Metropolis diagnostic is spent at a draw: 0, 10, 30, 70, 150, 310 ...
+
+        It takes one more gradient, so a tenth of a short run and ever less of a long one; and a run
+        that is made longer later is the run that was long from the start.
+        """
+        tens, rest = divmod(draw, 10)
+        return rest == 0 and tens & (tens + 1) == 0
+
+    @property
+    def controls(self) -> int:
+        """Controls of a chain: at most one in five steps (they take no gradient), at least 2."""
+        return min(CONTROLS, max(2, self.steps // 5))
 
     @property
     def steps(self) -> int:

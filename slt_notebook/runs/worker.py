@@ -35,8 +35,6 @@ GLANCE_SECONDS = 0.25
 LARGE_STATE = 64 << 20
 """Bytes of a state that is written from where it lies, while its chains wait: a copy would cost as
 much memory as the chains themselves."""
-ACCEPTS = 5
-"""Draws per chain at which the Metropolis diagnostic is spent (one more gradient each)."""
 
 
 @dataclass
@@ -89,8 +87,6 @@ def run_chains(job: Job, rows: tuple[int, ...]) -> None:
 def _walk(job, rows, chains, potential, kernel, state, status, since, first):
     task, board = job.task, job.board
     buffer = Buffer(job, rows, first, since)
-    stride = max(1, task.draws // ACCEPTS)
-
     device = potential.center.device
     size = task.data["examples"]
     cache: dict[int, tuple] = {}
@@ -114,7 +110,7 @@ def _walk(job, rows, chains, potential, kernel, state, status, since, first):
 
     def accept_at(step: int) -> bool:
         draw, within = divmod(step - task.burnin, task.thin)
-        return draw >= 0 and within == task.thin - 1 and draw % stride == 0
+        return draw >= 0 and within == task.thin - 1 and task.tests_at(draw)
 
     ask = asks(device)
     law = deviation(kernel, potential, state)
@@ -223,7 +219,9 @@ class Buffer:
         self.since = torch.where(~alive & (self.since < 0), step.index, self.since)
         if not self.draws(step.index):
             return
-        away = row_norms(step.state.position, potential.center)
+        away = step.distance
+        if away is None:
+            away = row_norms(step.state.position, potential.center)
         nan = torch.full_like(away, torch.nan)
         self.per_draw[names.DISTANCE].append(torch.where(alive, away, nan))
         self.per_draw[names.GRAD_NORM].append(torch.where(alive, step.grad_norm, nan))
@@ -310,7 +308,7 @@ def _controls(job, rows, chains, potential, kernel, state, status) -> None:
         deviation = torch.where((gamma > 0) & (variance > 0), variance, torch.nan).sqrt()
         if not bool(deviation.isfinite().all()):
             continue
-        for number in range(CONTROLS):
+        for number in range(task.controls):
             if board.stopping:
                 return
             position = streams.noise(

@@ -24,7 +24,7 @@ import torch
 
 from tests.bench import batching, device_only, growth, machine, models, products, sides, table
 from tests.bench import update as updates
-from tests.bench.rounds import ACCEPTS, alternate, lengths_of
+from tests.bench.rounds import SHORTEST, alternate, lengths_of
 
 PARTS = ("sampling", "products", "heads", "update", "batching", "growth", "idle", "precision")
 
@@ -121,7 +121,7 @@ def over_products(asked, device, found) -> None:
             draw()
 
     todo = {sides.OURS: sides.ours(work, chains, "full", True), "products alone": alone}
-    draws = max(2 * ACCEPTS, asked.draws)
+    draws = max(2 * SHORTEST, asked.draws)
     done = alternate(todo, draws, asked.rounds, device, say=narrate)
     # The kit's call holds more than draws, so the difference of two lengths; the other's does not.
     kit = done[sides.OURS]["draw"]

@@ -110,7 +110,7 @@ def devinterp(draws: int, rounds: int, count: int) -> None:
     """Heads and the full run of tiny-lm, 48 sequences at every draw, chi computed.
 
     Two lengths are timed.  A whole call holds what a run does a fixed number of times, however long
-    it is: 5 Metropolis tests and 8 controls without a loss a chain, which devinterp has not.  Their
+    it is: a Metropolis test and controls without a loss, which devinterp has not.  Their
     difference is what a further draw costs, and so a run of hundreds.
     """
     from datasets import Dataset

@@ -77,7 +77,7 @@ def measure(device: torch.device, repeats: int = 3, quick: bool = False, say=pri
         found = {value: [] for value, _ in jobs}
         for _ in range(1 if quick else repeats):
             for value, side in jobs:
-                found[value].append(rounds.once(side, rounds.ACCEPTS, device))
+                found[value].append(rounds.once(side, rounds.SHORTEST, device))
         for value, spent in found.items():
             peaks = [s.peak for s in spent if s.peak is not None]
             out.append({

@@ -1,7 +1,7 @@
 """How are two sides compared?  In turn, in one process, several times; the first time is not kept.
 
 A call of a certain length holds what a run does once, however long it is (opening a store, hashing
-weights, the kit's 5 Metropolis tests and 8 controls a chain).  The difference between two lengths
+weights, the kit's first Metropolis test and controls without a loss).  The difference of two lengths
 is what a further draw costs, and so a run of hundreds.  Both are reported.
 """
 
@@ -18,8 +18,8 @@ from tests.bench.inside import watched
 from tests.bench.machine import sync
 from tests.bench.memory import Peak
 
-ACCEPTS = 5
-"""Draws from which on a longer run of the kit has no more Metropolis tests than a shorter one."""
+SHORTEST = 5
+"""Draws of the shorter of two lengths, at least."""
 
 Side = Callable[[int, Path], object]
 
@@ -37,7 +37,7 @@ class Spent:
 
 def lengths_of(draws: int) -> tuple[int, ...]:
     """The lengths timed: two where a further draw can be told, else one."""
-    return (draws // 2, draws) if draws // 2 >= ACCEPTS else (draws,)
+    return (draws // 2, draws) if draws // 2 >= SHORTEST else (draws,)
 
 
 def once(side: Side, draws: int, device: torch.device) -> Spent:

@@ -12,6 +12,7 @@ from slt_notebook.core import long_rows, streams
 from slt_notebook.core.chains import walk
 from slt_notebook.core.fit import Fit
 from slt_notebook.core.potential import Potential
+from slt_notebook.core.rows import row_norms
 from slt_notebook.core.space import Space
 
 DIM = 3 * long_rows.BLOCK + 5  # the last block has less than 16 coordinates
@@ -71,6 +72,9 @@ def test_blocks_give_the_numbers_of_the_whole_row(kernel, monkeypatch):
         assert torch.equal(one.loss, other.loss) and torch.equal(one.status, other.status)
         torch.testing.assert_close(one.virial, other.virial)
         torch.testing.assert_close(one.grad_norm, other.grad_norm)
+        assert other.distance is None
+        position = blocks[one.index].state[0]
+        torch.testing.assert_close(one.distance, row_norms(position, target.center))
         if one.index == 1:
             torch.testing.assert_close(one.accept, other.accept)
             telling = (one.accept > 0) & (one.accept < 1)
