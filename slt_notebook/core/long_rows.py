@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from slt_notebook.core import streams
+from slt_notebook.core import in_place, streams
+from slt_notebook.core.fused import has_form
 from slt_notebook.core.potential import Potential
 from slt_notebook.core.rows import LONG, row_totals
 from slt_notebook.core.types import Batch, Evaluation, column
@@ -86,6 +87,7 @@ class Walker:
         self.potential, self.seed, self.chains = potential, seed, chains
         self._room: list[Tensor] = []
         self._grad: Tensor | None = None
+        self._scratch: in_place.Scratch | None = None
 
     def step(
         self, kernel: Any, state: Any, batches: list[Batch], expected: Tensor, alive: Tensor,
@@ -143,22 +145,28 @@ class Walker:
         potential = self.potential
         (loss, loss_grad, counted), (nbeta, gamma) = at, weights
         new = self._new(mine, loss_grad, keep)
-        center = potential.center
+        center, fast = potential.center, has_form(kernel)
         dots, squares, lengths = [], [], []
-        for cut, noise in self._noise(self.chains[place], index):
+        for cut, room in self._noise(self.chains[place], index):
             old = tree_unflatten([_cut(leaf, cut) for leaf in mine], spec)
             slope = loss_grad[None, cut]
-            away = old.position - center[cut]
-            away64 = away[0].double()
-            grad = (nbeta * slope).add_(away.mul_(gamma))
-            here = Evaluation(loss[None], slope, loss[None], grad, counted[None], nbeta)
-            after, info = kernel.step(old, lambda _, here=here: here, noise)
-            slope64 = info.grad[0].double()
-            dots += _sums(away64.mul_(slope64))
-            squares += _sums(slope64.mul_(slope64))
-            lengths += _sums((after.position[0] - center[cut]).double().square_())
-            for to, value in zip(new, tree_flatten(after)[0], strict=True):
-                _cut(to, cut).copy_(value)
+            if fast:
+                step_size = column(kernel.step_size, slope)
+                to = tree_unflatten([_cut(leaf, cut) for leaf in new], spec)
+                in_place.step(kernel, old, to, center[cut], slope, nbeta, gamma, step_size, room)
+            else:
+                away = torch.sub(old.position, center[cut], out=room.one)
+                room.away.copy_(away[0])
+                grad = (nbeta * slope).add_(away.mul_(gamma))
+                here = Evaluation(loss[None], slope, loss[None], grad, counted[None], nbeta)
+                after, info = kernel.step(old, lambda _, here=here: here, room.noise)
+                for to, value in zip(new, tree_flatten(after)[0], strict=True):
+                    _cut(to, cut).copy_(value)
+                room.slope.copy_(info.grad[0])
+                room.moved.copy_(torch.sub(after.position, center[cut], out=room.one)[0])
+            dots += _sums(room.away.mul_(room.slope))
+            squares += _sums(room.slope.square_())
+            lengths += _sums(room.moved.square_())
         return _Moved(new, *(torch.cat(parts).sum() for parts in (dots, squares, lengths)))
 
     def _new(self, mine: list[Tensor], loss_grad: Tensor, keep: bool) -> list[Tensor]:
@@ -168,15 +176,19 @@ class Walker:
         first = torch.empty_like(mine[0]) if keep else loss_grad[None]
         return [first, *self._room]
 
-    def _noise(self, chain: int, index: int) -> Iterator[tuple[slice, Tensor]]:
-        """Blocks of the row and their noise: the numbers that `streams.noise` gives the row."""
+    def _noise(self, chain: int, index: int) -> Iterator[tuple[slice, in_place.Scratch]]:
+        """Blocks of the row, and a room with their noise: what `streams.noise` gives the row."""
+        if self._scratch is None:
+            self._scratch = in_place.Scratch.of(min(BLOCK + 16, self.potential.space.dim))
         generator = streams.generator(self.seed, chain, index, torch.device("cpu"))
         dim = self.potential.space.dim
         edges = [*range(0, dim, BLOCK), dim]
         if len(edges) > 2 and edges[-1] - edges[-2] < 16:  # torch draws normals 16 at a time
             del edges[-2]
         for start, stop in itertools.pairwise(edges):
-            yield slice(start, stop), torch.empty(1, stop - start).normal_(generator=generator)
+            room = self._scratch.cut(stop - start)
+            room.noise.normal_(generator=generator)
+            yield slice(start, stop), room
 
     def _accept(self, kernel, spec, mine, new, batch, at, nbeta, gamma) -> Tensor:
         potential = self.potential

@@ -62,12 +62,12 @@ class MemoryPlan:
 
     def __str__(self) -> str:
         width = max(len(what) for what, _, _ in self.items)
-        lines = [f"{w:<{width}} {size / 1e6:>10,.1f} MB  {how}" for w, size, how in self.items]
+        lines = [f"{w:<{width}} {_mb(size / 1e6):>10} MB  {how}" for w, size, how in self.items]
         free = "unknown" if self.free is None else f"{self.free / 1e6:,.0f} MB"
         lines += [
-            f"{'total':<{width}} {self.total / 1e6:>10,.1f} MB  free on {self.device}: {free}"
+            f"{'total':<{width}} {_mb(self.total / 1e6):>10} MB  free on {self.device}: {free}"
         ]
-        lines += [f"{'store, on disk':<{width}} {self.disk / 1e6:>10,.1f} MB  before compression"]
+        lines += [f"{'store, on disk':<{width}} {_mb(self.disk / 1e6):>10} MB  before compression"]
         lines += [f"gradients: {self.rule}"]
         lines += [f"probes: up to {self.fit.rows} examples at once"]
         return "\n".join([*lines, *self.fit.halved])
@@ -75,10 +75,10 @@ class MemoryPlan:
     def _repr_html_(self) -> str:
         notes = "".join(f"<br>{_text(line)}" for line in self.fit.halved)
         free = "unknown" if self.free is None else f"{self.free / 1e6:,.0f} MB"
-        shown = self.table.style.format({"MB": "{:,.1f}", "share": "{:.0%}"}).to_html()
+        shown = self.table.style.format({"MB": _mb, "share": "{:.0%}"}).to_html()
         return (
-            f"{shown}<p>Total {self.total / 1e6:,.1f} MB, free on {_text(self.device)}: {free}; "
-            f"store {self.disk / 1e6:,.1f} MB before compression.<br>"
+            f"{shown}<p>Total {_mb(self.total / 1e6)} MB, free on {_text(self.device)}: {free}; "
+            f"store {_mb(self.disk / 1e6)} MB before compression.<br>"
             f"Gradients: {_text(self.rule)}; probes: up to {self.fit.rows} examples at once."
             f"{notes}</p>"
         )
@@ -105,6 +105,11 @@ class MemoryPlan:
 def _bytes(size: float) -> str:
     unit, scale = ("GB", 1e9) if size >= 1e9 else ("MB", 1e6)
     return f"{size / scale:,.3g} {unit}"
+
+
+def _mb(megabytes: float) -> str:
+    """One decimal; two digits of what would look like nothing."""
+    return f"{megabytes:,.1f}" if megabytes >= 0.05 or not megabytes else f"{megabytes:.2g}"
 
 
 def _text(value: str) -> str:

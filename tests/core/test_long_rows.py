@@ -55,6 +55,8 @@ def steps(kernel, target: Potential, chains: int, count: int, **options):
 KERNELS = [
     slt.SGLD((1e-4, 2e-4, 1e-5)),
     slt.SGLD(1e-6, metric=slt.RMSProp(adapt="burnin")),
+    slt.SGLD((1e-6, 2e-6, 1e-5), metric=slt.RMSProp(decay=0.3, compat="devinterp")),
+    slt.SGLD(1e-6, metric=slt.Fixed(0.7)),
     slt.SGLD(1e-6, metric=slt.Adam()),
     slt.SGHMC(1e-2, friction=(0.1, 0.2, 1.0)),
 ]
@@ -114,5 +116,5 @@ def test_noise_in_blocks_is_the_noise_of_the_row(dim, monkeypatch):
         space = type("Space", (), {"dim": dim})
 
     walker = long_rows.Walker(Target(), 5, (7,))
-    parts = [noise for _, noise in walker._noise(7, 11)]
+    parts = [room.noise.clone() for _, room in walker._noise(7, 11)]
     assert torch.equal(torch.cat(parts, 1), streams.noise(5, (7,), 11, dim, "cpu"))

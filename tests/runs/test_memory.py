@@ -110,6 +110,7 @@ def test_the_plan_counts_what_a_run_holds():
     assert found.total == sum(sizes.values()) and "vmap" in found.rule
     for text in (str(found), found._repr_html_()):
         assert "activations" in text and "losses of probe" in text
+        assert "1.2e-05" in text  # megabytes of w*: not rounded to nothing
     with pytest.raises(slt.InputError, match=r"did you mean 'draws'"):
         slt.memory_plan(loss, data, draw=3)
 

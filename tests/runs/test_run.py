@@ -49,6 +49,17 @@ def run_text(text, **changes):
     return slt.sample(loss, data, probes=[data], **settings)
 
 
+def test_diagnostics_take_a_share_of_the_run_and_do_not_move_when_it_grows(text, tmp_path):
+    at = {}
+    for draws in (4, 12, 35):
+        settings = {"draws": draws, "burnin": 0, "thin": 1, "store": tmp_path / "run.zarr"}
+        sampling = run_text(text, **settings).tree["sampling"].to_dataset()  # the same run, longer
+        at[draws] = np.flatnonzero(np.isfinite(sampling.accept).all("chain")).tolist()
+        found = np.isfinite(sampling.control_loss).sum("control")
+        assert (found == {4: 2, 12: 2, 35: 7}[draws]).all()
+    assert at == {4: [0], 12: [0, 10], 35: [0, 10, 30]}
+
+
 def test_tree_has_the_documented_layout(text):
     tree = run_text(text).tree
     sampling, probe = tree["sampling"].to_dataset(), tree["probe/train"].to_dataset()
