@@ -72,7 +72,7 @@ class Shells:
         return getattr(self._here, name)
 
     def to(self, device) -> "Shells":
-        return Shells(copy.deepcopy(self._template).to(device), self._change)
+        return Shells(shell(self._template).to(device), self._change)
 
     def pinned(self, eager: bool = False) -> "Shells":
         """One module of this thread for all threads: for functions that are traced once.

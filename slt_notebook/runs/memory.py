@@ -189,7 +189,8 @@ def activations(loss, space: Space, params: Params, batch: Batch) -> tuple[int, 
         if place not in own:
             size = min(storage.nbytes(), tensor.nbytes)  # of a view, and of an expanded tensor
             seen[place] = max(seen.get(place, 0), size)
-        return tensor
+        # Of an operation's own output the graph would hold itself, and never be let go of.
+        return tensor.detach()
 
     leaf = space.flatten(params).requires_grad_(True)
     own.add(leaf.untyped_storage().data_ptr())

@@ -36,6 +36,20 @@ STATE_CHUNK = 1 << 24
 CURSOR = "cursor"
 
 
+def _write_row(array, row: int, slot: int, values: np.ndarray) -> None:
+    """Writes `[row, slot]`, a chunk at a time.
+
+    Zarr takes the values of exactly one chunk as they are; of more it first makes copies, all at
+    once: a large model's row a second time.
+    """
+    if not array.shape[-1]:
+        return
+    width = array.chunks[-1]
+    for start in range(0, array.shape[-1], width):
+        cut = slice(start, min(start + width, array.shape[-1]))
+        array[row : row + 1, slot : slot + 1, ..., cut] = values[None, None, ..., cut]
+
+
 def versions() -> dict[str, str]:
     """Versions of what decides about numbers, for the attributes of a store."""
     out = {"slt_notebook": slt_notebook.__version__, "python": platform.python_version()}
@@ -266,7 +280,7 @@ class RunStore:
             slot = int(np.argmin(cursor[row]))
             for leaf, value in enumerate(state):
                 name = names.POSITION if leaf == 0 else f"state_{leaf}"
-                group[name][row, slot] = value[place]
+                _write_row(group[name], row, slot, value[place])
             cursor[row, slot] = steps
         for row in rows:
             group[CURSOR][row] = cursor[row]

@@ -1,6 +1,8 @@
 """What a run holds in memory is said before it starts; what does not fit after all is halved."""
 
+import gc
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from slt_notebook.runs import plan, worker
 from slt_notebook.runs.memory import activations
 from slt_notebook.runs.prepare import prepare
 from slt_notebook.runs.shared import Shared
+from tests.runs.problems import language
 
 SETTINGS = {
     "kernel": slt.SGLD(1e-3), "nbeta": 4.0, "gamma": 10.0, "chains": 4, "draws": 6, "burnin": 1,
@@ -122,6 +125,35 @@ def test_activations_are_what_the_backward_pass_keeps():
     total, largest = activations(loss, Space.of(loss.params), loss.params, batch)
     # Of one example: the input, tanh's output, the residual; the weights do not count.
     assert largest == 800 and 800 + 200 <= total <= 800 + 200 + 100
+
+
+def test_measuring_activations_lets_go_of_the_graph(monkeypatch):
+    model, loss, data = language()
+    space = Space.of(loss.params)
+    made = []
+    flatten = Space.flatten
+
+    def watched(self, params):
+        vector = flatten(self, params)
+        made.append(weakref.ref(vector))
+        return vector
+
+    monkeypatch.setattr(Space, "flatten", watched)
+    batch = {key: torch.from_numpy(value) for key, value in data.fields.items()}
+    gc.disable()  # at once, not when the collector comes round: a row of a large model is gigabytes
+    try:
+        total, largest = activations(loss, space, loss.params, batch)
+        assert total > largest > 0 and made[0]() is None
+    finally:
+        gc.enable()
+
+
+def test_a_loss_on_the_device_where_it_is_costs_no_second_model():
+    _, loss, _ = language()
+    again = loss.to("cpu")
+    one, other = loss.shells.get(), again.shells.get()
+    for (name, a), (_, b) in zip(one.named_parameters(), other.named_parameters(), strict=True):
+        assert a.data_ptr() == b.data_ptr() == dict(loss.params)[name[6:]].data_ptr()
 
 
 def test_a_chunk_is_cut_before_the_run_where_memory_is_short(monkeypatch):
