@@ -45,6 +45,7 @@ def _write_row(array, row: int, slot: int, values: np.ndarray) -> None:
     if not array.shape[-1]:
         return
     width = array.chunks[-1]
+    array = array.with_config({"write_empty_chunks": True})  # else it looks whether all is NaN
     for start in range(0, array.shape[-1], width):
         cut = slice(start, min(start + width, array.shape[-1]))
         array[row : row + 1, slot : slot + 1, ..., cut] = values[None, None, ..., cut]

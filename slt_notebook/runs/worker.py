@@ -30,6 +30,8 @@ from slt_notebook.runs.store import CHUNK_BYTES, RunStore
 from slt_notebook.runs.task import CONTROLS, Task
 
 FLUSH_SECONDS = 4.0
+WRITE_SPEED = 500e6
+"""Bytes of a checkpoint a second, about: what a cache of the file system takes."""
 GLANCE_SECONDS = 0.25
 """How often the progress of a run on a GPU is looked at."""
 LARGE_STATE = 64 << 20
@@ -76,17 +78,18 @@ def run_chains(job: Job, rows: tuple[int, ...]) -> None:
     since = np.where(codes == names.STATUS_OK, -1, since)
     status = torch.from_numpy(codes.astype(np.int8)).to(device)
     board.start(chains, first)
+    buffer = Buffer(job, rows, first, since, sum(leaf.nbytes for leaf in leaves))
     if first < task.steps:
-        state, status = _walk(job, rows, chains, potential, kernel, state, status, since, first)
+        state, status = _walk(job, chains, potential, kernel, state, status, first, buffer)
     if job.seat is not None:
         job.seat.leave()
-    if not board.stopping:
+    if not board.stopping:  # while the last checkpoint is written
         _controls(job, rows, chains, potential, kernel, state, status)
+    buffer.settle()
 
 
-def _walk(job, rows, chains, potential, kernel, state, status, since, first):
+def _walk(job, chains, potential, kernel, state, status, first, buffer):
     task, board = job.task, job.board
-    buffer = Buffer(job, rows, first, since)
     device = potential.center.device
     size = task.data["examples"]
     cache: dict[int, tuple] = {}
@@ -133,11 +136,11 @@ def _walk(job, rows, chains, potential, kernel, state, status, since, first):
         buffer.add_step(step, potential, ask)
         glance.at(step)
         go_on = board.wait_here()
-        if buffer.due() or not go_on or step.index + 1 == task.steps:
-            buffer.flush(step.index + 1, state, status, last=not go_on)
-        if not go_on:
+        last = not go_on or step.index + 1 == task.steps
+        if last or buffer.due():
+            buffer.flush(step.index + 1, state, status, last)
+        if last:
             break
-    buffer.settle()
     glance.finish()
     return state, status
 
@@ -188,12 +191,14 @@ class Glance:
 class Buffer:
     """Rows since the last flush, and the flush itself."""
 
-    def __init__(self, job: Job, rows: tuple[int, ...], first: int, since: np.ndarray):
-        self.job, self.rows = job, rows
+    def __init__(self, job: Job, rows: tuple[int, ...], first: int, since: np.ndarray, size: int):
+        """`size`: bytes of the chains' state."""
+        self.job, self.rows, self.large = job, rows, size >= LARGE_STATE
         self.since = torch.from_numpy(since.copy()).to(job.potential.center.device)
         self.baseline: Tensor | None = None
         self.pending: Future | None = None
-        self.spacing = FLUSH_SECONDS
+        # Until the first has been written: checkpoints take up to a tenth of the time.
+        self.spacing = max(FLUSH_SECONDS, 10 * size / WRITE_SPEED)
         self._restart(first)
 
     def _restart(self, step: int) -> None:
@@ -241,8 +246,12 @@ class Buffer:
         waited = time.monotonic() - self.began
         return waited > self.spacing or self.bytes > 4 * CHUNK_BYTES
 
-    def flush(self, steps: int, state, status: Tensor, last: bool = False) -> None:
-        """Hands everything since the last flush to the writer; waits for the flush before."""
+    def flush(self, steps: int, state, status: Tensor, last: bool) -> None:
+        """Hands everything since the last flush to the writer; waits for the flush before.
+
+        Args:
+            last: the chains stay where they are, so that a large state is not waited for.
+        """
         self.settle()
         stack = {
             k: torch.stack(v, 1).cpu().numpy()
@@ -251,9 +260,8 @@ class Buffer:
         }
         probes = {name: v for name, v in self.probes.items() if v}
         held = tree_flatten(state)[0]
-        large = sum(leaf.nbytes for leaf in held) >= LARGE_STATE
         leaves = [leaf.detach().cpu().numpy() for leaf in held]
-        if not large:
+        if not self.large:
             leaves = [leaf.copy() for leaf in leaves]
         codes, since = status.cpu().numpy().copy(), self.since.cpu().numpy().copy()
         at_step, at_draw = self.step, self.draw
@@ -273,7 +281,7 @@ class Buffer:
             return time.monotonic() - began
 
         self.pending = self.job.writer.submit(write)
-        if large:
+        if self.large and not last:
             self.settle()
         self._restart(steps)
 
