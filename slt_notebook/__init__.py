@@ -29,7 +29,7 @@ _PUBLIC = {
     "memory_plan": "runs.forecast",
     "MemoryPlan": "runs.memory",
     "Run": "runs.handle",
-    "Sweep": "runs.sweep",
+    "Sweep": "runs.sweep_handle",
     "calibrate": "runs.calibrate",
     "SGLD": "core.kernels",
     "SGHMC": "core.sghmc",

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from slt_notebook.core.fit import Fit, out_of_memory
+from slt_notebook.core.long_rows import LARGE
 from slt_notebook.core.rows import LONG
 from slt_notebook.core.space import Space
 from slt_notebook.core.types import Batch, Params
@@ -143,7 +144,8 @@ def memory_plan_of(
     at_a_time = max((min(len(p), rows) for p in probes), default=0)
     at_once = min(at_once, block)
     long = device.type == "cpu" and dim >= LONG and at_once == 1
-    held = workers * (2 + states) if long else chains * 3 + workers * 2
+    tests = 1 if dim >= LARGE else workers  # each holds the new position and its gradient
+    held = workers * (1 + states) + 2 * tests if long else chains * 3 + workers * 2
     reads = examples or task.batch_size
     losses = {p.name: len(p) * p.tokens for p in probes}
     weights = sum(v.nbytes for v in loss.params.values()) if device.type != "cpu" else 0

@@ -1,8 +1,8 @@
 """How are two sides compared?  In turn, in one process, several times; the first time is not kept.
 
 A call of a certain length holds what a run does once, however long it is (opening a store, hashing
-weights, the kit's first Metropolis test and controls without a loss).  The difference of two lengths
-is what a further draw costs, and so a run of hundreds.  Both are reported.
+weights, the kit's first Metropolis test and controls without a loss).  The difference between two
+lengths is what a further draw costs, and so a run of hundreds.  Both are reported.
 """
 
 import statistics

@@ -200,7 +200,7 @@ def test_an_error_in_one_ends_all_and_keeps_what_they_have(text, tmp_path, monke
     _, loss, data = text
     settings = {**FAST, "probes": [data], "draws": 60, "store": tmp_path / "a"}
     write = store_module.RunStore.write_rows
-    monkeypatch.setattr("slt_notebook.runs.worker.FLUSH_SECONDS", 0.05)
+    monkeypatch.setattr("slt_notebook.runs.buffer.FLUSH_SECONDS", 0.05)
 
     def full(self, *args):
         if self.path.name == "l0.h2.zarr":
@@ -239,10 +239,10 @@ def test_a_store_in_use_lets_go_of_the_others(text, tmp_path):
 SCRIPT = textwrap.dedent("""
     import sys
     import slt_notebook as slt
-    from slt_notebook.runs import worker
+    from slt_notebook.runs import buffer
     from tests.runs.problems import language
 
-    worker.FLUSH_SECONDS = 0.02
+    buffer.FLUSH_SECONDS = 0.02
     _, loss, data = language()
     print("ready", flush=True)
     slt.sample(

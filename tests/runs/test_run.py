@@ -226,7 +226,7 @@ def test_a_newer_schema_and_a_foreign_folder_are_refused(text, tmp_path):
 
 def test_a_full_disk_keeps_the_draws_so_far(text, tmp_path, monkeypatch):
     path = tmp_path / "run.zarr"
-    monkeypatch.setattr("slt_notebook.runs.worker.FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr("slt_notebook.runs.buffer.FLUSH_SECONDS", 0.0)
     real, calls = store_module.RunStore.write_rows, []
 
     def failing(self, group, *rest):
@@ -331,9 +331,9 @@ def test_ctrl_c_keeps_what_is_done(tmp_path):
 KILLED = """
 import sys, time
 import slt_notebook as slt
-from slt_notebook.runs import worker
+from slt_notebook.runs import buffer
 from tests.runs.problems import language
-worker.FLUSH_SECONDS = 0.02
+buffer.FLUSH_SECONDS = 0.02
 _, loss, data = language()
 print("go", flush=True)
 slt.sample(loss, data, probes=[data], draws=60, burnin=3, chains=3, batch_size=5, nbeta=20.0,
