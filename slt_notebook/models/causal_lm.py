@@ -23,6 +23,8 @@ from slt_notebook.models.losses import Shells, moved, require_fields, shell, tra
 
 PREFIX = "prefix"
 """Field of a batch: hidden states before the first layer that moves, `[example, position, dim]`."""
+REST = "rest"
+"""Field of a batch: what heads that do not move add to the stream, `[example, position, dim]`."""
 
 CHUNK_BYTES = 4 << 20
 """Logits held at once where no gradient is needed: about what a core's cache holds."""
@@ -41,6 +43,7 @@ class TokenLosses(nn.Module):
         self.model = model
         self.split = split  # trunk and unembedding can be called apart
         self.held: Tensor | None = None  # what a cut model goes on from, see `prefix`
+        self.rest: Tensor | None = None  # what an attention of one head adds, see `one_head`
 
     def forward(
         self,
@@ -48,13 +51,14 @@ class TokenLosses(nn.Module):
         form: str = "plain",
         counted: Tensor | None = None,
         prefix: Tensor | None = None,
+        rest: Tensor | None = None,
     ):
         """`form`: "plain", "chunked" (no gradient wanted) or "fused" (gradient made on the way)."""
-        self.held = prefix
+        self.held, self.rest = prefix, rest
         try:
             return self._losses(input_ids, form, counted)
         finally:
-            self.held = None
+            self.held = self.rest = None
 
     def _losses(self, input_ids: Tensor, form: str, counted: Tensor | None) -> Tensor:
         targets = input_ids[:, 1:]
@@ -93,6 +97,7 @@ class CausalLMLoss:
 
     Attributes:
         depth: layers that are not computed, because batches carry what they give: see `prefix`.
+        rest: whether an attention has one head, and batches carry the others': see `one_head`.
     """
 
     shells: Shells
@@ -101,6 +106,7 @@ class CausalLMLoss:
     longest: int | None
     description: str
     depth: int = 0
+    rest: bool = False
     kind: str = field(default="text", init=False)
 
     def __call__(self, params: Params, batch: Batch) -> Tensor:
@@ -139,7 +145,8 @@ class CausalLMLoss:
     def _losses(self, params: Params, batch: Batch, form="plain", eager=False) -> Tensor:
         inner = {f"model.{name}": value for name, value in params.items()}
         counted = batch["attention_mask"][:, 1:] > 0
-        given = (batch["input_ids"], form, counted, batch[PREFIX] if self.depth else None)
+        held = batch[PREFIX] if self.depth else None
+        given = (batch["input_ids"], form, counted, held, batch[REST] if self.rest else None)
         loss = functional_call(self.shells.get(eager), inner, given)
         return torch.where(counted, loss, torch.nan)
 

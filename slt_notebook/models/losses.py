@@ -85,7 +85,16 @@ class Shells:
         return out
 
     def changed(self, change: Callable[[nn.Module], None]) -> "Shells":
-        return Shells(self._template, change)
+        """Shells with `change`, after the changes that these make."""
+        before = self._change
+        if before is None:
+            return Shells(self._template, change)
+
+        def both(module: nn.Module) -> None:
+            before(module)
+            change(module)
+
+        return Shells(self._template, both)
 
 
 def trained(module: nn.Module, dtype: torch.dtype | None = None) -> dict[str, Tensor]:

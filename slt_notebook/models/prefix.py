@@ -17,7 +17,7 @@ from slt_notebook.models.causal_lm import CausalLMLoss
 from slt_notebook.models.ownership import first_tensor
 
 
-class _Enough(Exception):
+class Enough(Exception):
     """Raised by a hook when the wanted layer has answered: the rest need not be computed."""
 
 
@@ -34,7 +34,7 @@ def hidden_before(
 
     def catch(_module, _args, output):
         caught.append((first_tensor(output), len(output) if isinstance(output, tuple) else 0))
-        raise _Enough
+        raise Enough
 
     handle = module.model.get_submodule(layers[depth - 1]).register_forward_hook(catch)
     try:
@@ -44,7 +44,7 @@ def hidden_before(
                 {f"model.{name}": value for name, value in loss.params.items()},
                 (batch["input_ids"], "chunked", batch["attention_mask"][:, 1:] > 0),
             )
-    except _Enough:
+    except Enough:
         pass
     finally:
         handle.remove()

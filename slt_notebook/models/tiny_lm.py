@@ -62,10 +62,10 @@ class TinyAttention(nn.Module):
         self.o_proj = nn.Linear(size, size, bias=False)
 
     def forward(self, x, positions, mask, need_weights: bool):
-        batch, length, size = x.shape
+        batch, length, _ = x.shape
 
         def split(y):  # [batch, length, size] -> [batch, head, length, head_dim]
-            return y.view(batch, length, self.heads, self.head_dim).transpose(1, 2)
+            return y.view(batch, length, -1, self.head_dim).transpose(1, 2)
 
         placed = x + positions
         q, k, v = split(self.q_proj(placed)), split(self.k_proj(placed)), split(self.v_proj(x))
@@ -76,7 +76,7 @@ class TinyAttention(nn.Module):
             out = weights @ v
         else:
             out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        out = self.o_proj(out.transpose(1, 2).reshape(batch, length, size))
+        out = self.o_proj(out.transpose(1, 2).reshape(batch, length, -1))
         return out, weights if need_weights else None
 
 

@@ -66,17 +66,19 @@ def plan_task(shared: Shared, component: str, settings: Mapping[str, Any]) -> Ta
     )  # fmt: skip
 
 
-def prepare(shared: Shared, component: str, store, **settings: Any) -> Run:
+def prepare(shared: Shared, component: str, store, alone: bool = True, **settings: Any) -> Run:
     """A run that has not started yet; its store is open.
 
     Args:
         shared: weights, data and probes, with what other runs have computed of them.
         store: a folder, or None for a run in memory.
+        alone: it does not walk in step with others, which would have to share its loss.
         settings: as in `sample`.
     """
     task, space, states, blocks = shape_of(shared, component, settings)
     evaluations = task.steps * task.batch_size * len(task.chains)
-    inputs = shared.at(component, evaluations)
+    inputs = shared.at(component, evaluations, alone)
+    space = inputs.space or space
     memory = _memory(shared, inputs, task, space, states, blocks, settings["chain_chunk"])
     memory.check()
     as_row = lambda values: torch.tensor(values, dtype=torch.float32, device=shared.device)

@@ -6,19 +6,22 @@ of its own; the runs of a sweep over components share one a checkpoint.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from slt_notebook.core.space import Space
 from slt_notebook.core.types import Batch
-from slt_notebook.models.causal_lm import PREFIX, CausalLMLoss
+from slt_notebook.models.causal_lm import PREFIX, REST, CausalLMLoss
 from slt_notebook.models.components import parts
 from slt_notebook.models.half import probe_loss
 from slt_notebook.models.losses import fingerprint
+from slt_notebook.models.one_head import alone as one_head
+from slt_notebook.models.one_head import attention_of, keys_and_values, rest_of
 from slt_notebook.models.patterns import Component, Parts
 from slt_notebook.models.prefix import hidden_before, suffix
 from slt_notebook.models.probes import Probe
@@ -37,6 +40,7 @@ class Inputs:
         loss: what is sampled; the suffix of a model where a prefix is kept.
         probe_loss: what probes are measured with: the same, or the same in half precision.
         init: losses at w* of each probe, by its name.
+        space: the coordinates, where the loss has parameters of other shapes than the model.
     """
 
     loss: Any
@@ -45,6 +49,7 @@ class Inputs:
     probes: dict[str, Batch]
     init: dict[str, np.ndarray]
     baseline: Baseline
+    space: Space | None = None
 
 
 class Shared:
@@ -61,6 +66,7 @@ class Shared:
         self.loss, self.probe_dtype = loss.to(device), probe_dtype
         self.data, self.probes, self.device = data, tuple(probes), device
         self._suffix: Inputs | None = None
+        self._not_alone: set[str] = set()  # attentions that do not make one head
         self._known: Parts | None = None
 
     @cached_property
@@ -98,29 +104,69 @@ class Shared:
         data = self.data.tensors(self.device)
         return data, {p.name: p.tensors(self.device) for p in self.probes}
 
-    def at(self, component: str, evaluations: int) -> Inputs:
-        """Inputs for a run of `component`; a prefix is kept where that is exact and pays.
+    def at(self, component: str, evaluations: int, alone: bool = False) -> Inputs:
+        """Inputs for a run of `component`; what does not change is kept where that pays.
 
         Args:
             evaluations: how many examples of the data the run will read in all.
+            alone: the run walks by itself, so that its loss may be its own: that of one head.
         """
         depth = self.depth(component, evaluations)
-        if not depth:
-            return self.whole
-        if self._suffix is None or self._suffix.loss.depth != depth:
+        if depth and (self._suffix is None or self._suffix.loss.depth != depth):
             self._suffix = self._cut(depth)
-        return self._suffix or self.whole
+        inputs = (self._suffix if depth else None) or self.whole
+        return (self._one_head(inputs, component, evaluations) if alone else None) or inputs
 
     def depth(self, component: str, evaluations: int) -> int:
         """How many layers a run of `component` need not compute again; see `at`."""
         found = self.component(component)
         if found is None or not found.first_layer or not isinstance(self.loss, CausalLMLoss):
             return 0
+        return found.first_layer if self._kept(evaluations) else 0
+
+    def _kept(self, evaluations: int) -> bool:
+        """Whether what one layer gives can be kept of all data and probes, and is read again."""
         if not self.loss.shells.get().split or evaluations < len(self.data):
-            return 0
+            return False
         width = self.loss.params[next(iter(self.parts["embed"].pieces)).name].shape[-1]
         places = sum(p.fields["input_ids"].size for p in (self.data, *self.probes))
-        return found.first_layer if 4 * width * places <= PREFIX_BYTES else 0
+        return 4 * width * places <= PREFIX_BYTES
+
+    def _one_head(self, inputs: Inputs, component: str, evaluations: int) -> Inputs | None:
+        """Inputs with one head of an attention, or None where that is not the model's loss."""
+        found = self.component(component)
+        attention = None if found is None else attention_of(found)
+        if attention is None or attention in self._not_alone or not self._kept(evaluations):
+            return None
+        if not isinstance(inputs.loss, CausalLMLoss):
+            return None
+        space = self.parts.space(component)
+        try:
+            fixed = keys_and_values(self.parts, found)
+            loss, small = one_head(inputs.loss, space, attention, fixed)
+            few = {k: v[:2] for k, v in inputs.data.items()}
+            same = _agree(
+                inputs.loss, space, loss, small, self._with_rest(inputs, loss, attention, few)
+            )
+        except (RuntimeError, ValueError, TypeError, AttributeError, IndexError):
+            same = False  # its module wants all of its heads
+        if not same:
+            self._not_alone.add(attention)
+            return None
+        add = partial(self._with_rest, inputs, loss, attention)
+        return replace(
+            inputs, loss=loss, probe_loss=probe_loss(loss, self.probe_dtype), space=small,
+            data=add(inputs.data), probes={name: add(v) for name, v in inputs.probes.items()},
+        )  # fmt: skip
+
+    def _with_rest(self, inputs: Inputs, loss: CausalLMLoss, attention: str, tensors: Batch):
+        rows = plan.probe_rows(self.data)
+        size = len(tensors["input_ids"])
+        parts = [
+            rest_of(inputs.loss, loss, attention, {k: v[i : i + rows] for k, v in tensors.items()})
+            for i in range(0, size, rows)
+        ]
+        return {**tensors, REST: torch.cat(parts)}
 
     def _cut(self, depth: int) -> Inputs | None:
         """Inputs from layer `depth` on, or None where they do not give the model's losses."""
@@ -159,3 +205,18 @@ class Shared:
         few = {k: v[:rows] for k, v in data.items()}
         plan.init_losses(loss, self.data.take(rows), few, rows)
         return Inputs(loss, measured, data, probes, init, Baseline(loss, data, rows))
+
+
+def _agree(loss, space: Space, cut, small: Space, batch: Batch) -> bool:
+    """Whether the loss with one head is the loss, at w* and with the head moved by its own size."""
+    center = space.flatten(loss.params)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(len(center), generator=generator).to(center)
+    for position in (center, center + noise * center.square().mean().sqrt()):
+        expected = loss.evaluate(space.unflatten(position, loss.params), batch)
+        got = cut.evaluate(small.unflatten(position, cut.params), batch)
+        if got.shape != expected.shape or not torch.allclose(
+            got, expected, rtol=1e-4, atol=1e-4, equal_nan=True
+        ):
+            return False
+    return True

@@ -151,7 +151,9 @@ def _in_step(shared: Shared, here: Sequence[Entry], folder: Path, settings, stop
         try:
             for i in chosen:
                 path = folder / here[i].path
-                runs[group.index(i)] = prepare(shared, here[i].component, path, **settings)
+                runs[group.index(i)] = prepare(
+                    shared, here[i].component, path, alone=len(group) == 1, **settings
+                )
             if runs and len(group) > 1:
                 known = None if all(here[i].component == "full" for i in group) else shared.parts
                 spaces = [plan.resolve(here[i].component, shared.loss, known) for i in group]

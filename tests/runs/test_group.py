@@ -61,7 +61,10 @@ def close(one: xr.DataTree, other: xr.DataTree, rtol=1e-5) -> None:
         assert set(a.variables) == set(b.variables)
         for name in a.data_vars:
             if a[name].dtype.kind == "f":
-                np.testing.assert_allclose(a[name], b[name], rtol=rtol, atol=1e-6, err_msg=name)
+                # exp of nbeta times a difference of two losses of about 4, each rounded: two last
+                # digits are 2 * 20 * 4 * 1.2e-7.
+                atol = 2e-5 if name == names.ACCEPT else 1e-6
+                np.testing.assert_allclose(a[name], b[name], rtol=rtol, atol=atol, err_msg=name)
             else:
                 assert a[name].identical(b[name])
 

@@ -258,3 +258,28 @@ def test_a_random_layer_before_the_component_is_noticed(text):
     inputs.loss = inputs.loss.to("cpu")  # threads' modules are made anew, with the hook
     with pytest.raises(slt.NotReproducible):
         inputs.at("l1.h0", len(data))
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt_neox", "tiny", "gpt2", "bloom"])
+@pytest.mark.parametrize("name", ["l0.h1", "l1.h0"])
+def test_one_head_computed_alone_changes_nothing(kind, name, monkeypatch):
+    """A head with the rest of its attention kept, against the whole attention: the same losses to
+    rounding.  Attentions that insist on all of their heads are computed whole."""
+    loss = language()[1] if kind == "tiny" else slt.causal_lm(build(kind))
+    rng = np.random.default_rng(0)
+    data = slt.token_probe("train", [rng.integers(3, 61, n) for n in (12, 7, 12, 9, 12, 5)])
+    settings = {**FAST, "draws": 3, "probes": [data], "batch_size": 4, "components": name}
+    for chunk in (1, 2) if kind != "bloom" else (1,):  # which `vmap` cannot batch
+        kept = slt.sample(loss, data, chain_chunk=chunk, **settings)
+        job = kept._job
+        assert job.loss.rest == (kind not in ("gpt2", "bloom"))
+        if job.loss.rest:  # as many coordinates, of smaller matrices
+            matrices = [job.loss.params[p.name].shape for p in job.potential.space.pieces]
+            assert matrices == [p.shape for p in job.potential.space.pieces]
+        with monkeypatch.context() as small:
+            small.setattr(shared_module.Shared, "_one_head", lambda *a: None)
+            whole = slt.sample(loss, data, chain_chunk=chunk, **settings)
+        assert not whole._job.loss.rest
+        for path in ("probe/train", "sampling"):
+            a, b = kept.tree[path].loss.values, whole.tree[path].loss.values
+            np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
