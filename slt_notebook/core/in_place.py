@@ -3,8 +3,8 @@
 SGLD's step, plain or with RMSProp, operation by operation in buffers that are kept: the numbers of
 `SGLD.step`, to the last bit.  Memory that is given back and asked for again costs more here than
 the arithmetic: what a thread frees at the end of its heap goes back to the system, which hands it
-out again page by page (131072 coordinates in a worker thread: 20 ns each by `SGLD.step`, of which
-9 in the system).
+out again page by page (in a worker thread 20 ns a coordinate by `SGLD.step`, 10 in place; 4 of them
+are the noise).
 """
 
 from typing import Any, NamedTuple

@@ -98,10 +98,10 @@ def acceptance(before: Evaluation, after: Evaluation, step: Tensor, position: Te
         `[chain]`, in [0, 1].
     """
 
+    # (|w' - w + s g / 2|^2 - |w - w' + s g' / 2|^2) / 2s, without the difference of large squares.
     def terms(old, new, step, slope, later):
-        forward, backward = new - old + step / 2 * slope, old - new + step / 2 * later
-        # Differences of large sums: float64 keeps the exponent right for many coordinates.
-        return (forward.double().square() - backward.double().square()) / (2 * step.double())
+        slope, later = slope.double(), later.double()
+        return (slope - later).mul_(step / 4).add_(new - old).mul_(slope + later).mul_(0.5)
 
     every = (position, new, step.expand_as(position), before.grad, after.grad)
     log_q = row_totals(terms, *every)

@@ -18,10 +18,11 @@ from slt_notebook.models.causal_lm import CausalLMLoss
 
 @dataclass
 class Inside:
-    """Seconds inside, summed over threads, and the threads that took gradients."""
+    """Seconds inside, summed over threads, and how many threads took gradients at once, at most."""
 
     seconds: float = 0.0
-    workers: set[int] = field(default_factory=set)
+    workers: int = 0
+    _now: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _here: threading.local = field(default_factory=threading.local)
 
@@ -30,6 +31,9 @@ class Inside:
             if getattr(self._here, "depth", 0):  # a gradient that calls another wrapped function
                 return function(*args, **kwargs)
             self._here.depth = 1
+            with self._lock:
+                self._now += worker
+                self.workers = max(self.workers, self._now)
             began = time.perf_counter()
             try:
                 return function(*args, **kwargs)
@@ -38,8 +42,7 @@ class Inside:
                 took = time.perf_counter() - began
                 with self._lock:
                     self.seconds += took
-                    if worker:
-                        self.workers.add(threading.get_ident())
+                    self._now -= worker
 
         return timed
 

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 import slt_notebook as slt
+from slt_notebook.core.potential import backward_into
 from slt_notebook.core.space import Space
 from slt_notebook.models.components import parts
 from slt_notebook.runs.cores import threads_sharing_cores
@@ -212,21 +213,25 @@ def _fields(work: Work, ids) -> dict[str, Tensor]:
 
 
 def activations(work: Work, probes: bool = True) -> int | None:
-    """Bytes that one chain's gradient or probe takes at its peak, the gradient itself left out."""
+    """Bytes that one chain's gradient or probe takes at its peak, the gradient itself left out.
+
+    The gradient is taken as the kit does it, piece by piece into a row that is there before.
+    """
     loss = slt.causal_lm(work.model)
     space = Space.of(loss.params)
     batch = _fields(work, work.data[: work.size.batch])
-    leaf = space.flatten(loss.params).clone().requires_grad_(True)
+    position = space.flatten(loss.params)
+    leaves = [block.clone().requires_grad_(True) for block in space.blocks(position)]
+    places = space.blocks(torch.zeros_like(position))
     rows = max(1, PROBE_TOKENS // (work.size.length - 1))
     part = _fields(work, work.probe[:rows])
     with Peak(work.device) as gradient:
-        losses = loss(space.unflatten(leaf, loss.params), batch)
-        (slope,) = torch.autograd.grad(losses.nanmean(), leaf)
-    size = slope.nbytes
-    del losses, slope
+        losses = loss(space.assemble(leaves, loss.params), batch)
+        backward_into(losses.nanmean(), leaves, places)
+        del losses
     with Peak(work.device) as probe:
         if probes:
             loss.evaluate(loss.params, part)
     if gradient.bytes is None or probe.bytes is None:
         return None
-    return max(gradient.bytes - size, probe.bytes, 0)
+    return max(gradient.bytes, probe.bytes)

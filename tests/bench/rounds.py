@@ -48,7 +48,7 @@ def once(side: Side, draws: int, device: torch.device) -> Spent:
         side(draws, Path(folder))
         sync(device)
         wall, cpu = time.perf_counter() - began, time.process_time() - used
-    return Spent(wall, cpu, peak.bytes, inside.seconds, max(1, len(inside.workers)))
+    return Spent(wall, cpu, peak.bytes, inside.seconds, max(1, inside.workers))
 
 
 def alternate(
