@@ -42,12 +42,13 @@ def _write_row(array, row: int, slot: int, values: np.ndarray) -> None:
     Zarr takes the values of exactly one chunk as they are; of more it first makes copies, all at
     once: a large model's row a second time.
     """
-    if not array.shape[-1]:
+    if not values.ndim:  # one number a chain
+        array[row, slot] = values
         return
     width = array.chunks[-1]
     array = array.with_config({"write_empty_chunks": True})  # else it looks whether all is NaN
-    for start in range(0, array.shape[-1], width):
-        cut = slice(start, min(start + width, array.shape[-1]))
+    for start in range(0, values.shape[-1], width):
+        cut = slice(start, min(start + width, values.shape[-1]))
         array[row : row + 1, slot : slot + 1, ..., cut] = values[None, None, ..., cut]
 
 
