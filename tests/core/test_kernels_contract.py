@@ -72,7 +72,8 @@ def test_is_plain_data_all_the_way_to_json(kernel):
     assert stored["kind"] == type(kernel).__name__
     assert stored["metric"]["kind"] == type(kernel.metric).__name__
     assert set(stored) == {"kind", *(f.name for f in dataclasses.fields(kernel))}
-    assert np.isfinite(run.tree["sampling"].control_loss).all()
+    drawn = np.isfinite(run.tree["sampling"].control_loss).sum("control")
+    assert (drawn == run.task.controls).all() and run.task.controls == 2
     assert np.isfinite(run.tree["sampling"].accept).any()
 
 
