@@ -9,7 +9,7 @@ one head and adds the rest:
 The module is the model's own: it is called with the rows and columns of one head in place of the
 whole matrices, and makes of them as many heads as they hold (Llama, GPT-NeoX, Qwen and their kin
 do; of grouped queries, with the keys and values of the head's group).  One that does not answers
-otherwise or not at all, which `Shared` finds out before it uses the loss.
+otherwise or not at all, which `agrees` finds out before the loss is used.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from slt_notebook.core.space import Piece, Space
-from slt_notebook.core.types import Batch
+from slt_notebook.core.types import Batch, Params
 from slt_notebook.models.causal_lm import PREFIX, CausalLMLoss
 from slt_notebook.models.ownership import first_tensor
 from slt_notebook.models.patterns import Component, Parts
@@ -79,11 +79,47 @@ def rest_of(loss: CausalLMLoss, cut: CausalLMLoss, attention: str, batch: Batch)
         loss, cut: with all heads, and with the one, from `alone`.
         batch: with the field `prefix` where `loss` goes on from one.
     """
-    return (_answer(loss, attention, batch) - _answer(cut, attention, batch)).detach()
+    whole = _answer(loss, loss.params, attention, batch)
+    return (whole - _answer(cut, cut.params, attention, batch)).detach()
 
 
-def _answer(loss: CausalLMLoss, attention: str, batch: Batch) -> Tensor:
-    """The output of `attention` at w*, without a rest."""
+def agrees(
+    loss: CausalLMLoss, space: Space, cut: CausalLMLoss, small: Space, attention: str, batch: Batch
+) -> bool:
+    """Whether the loss with one head is the model's loss, asked where the head has moved far.
+
+    Moved by noise of its own size, the head must change the attention's output in the same way in
+    both, to a thousandth of the change; and the losses must be the same, there and at w*.
+
+    Args:
+        space, small: coordinates of the head in either.
+        batch: with the field `rest`.
+    """
+    center = space.flatten(loss.params)
+    noise = torch.randn(len(center), generator=torch.Generator().manual_seed(0)).to(center)
+    moved = center + noise * center.square().mean().sqrt()
+    changes = []
+    for one, coordinates in ((loss, space), (cut, small)):
+        there, here = coordinates.unflatten(moved, one.params), one.params
+        answers = [_answer(one, params, attention, batch) for params in (there, here)]
+        changes.append(answers[0] - answers[1])
+    change, same = changes
+    if change.shape != same.shape or not change.norm() > 0:
+        return False
+    if not (change - same).norm() <= 1e-3 * change.norm():
+        return False
+    for position in (center, moved):
+        expected = loss.evaluate(space.unflatten(position, loss.params), batch)
+        got = cut.evaluate(small.unflatten(position, cut.params), batch)
+        if got.shape != expected.shape or not torch.allclose(
+            got, expected, rtol=1e-4, atol=1e-4, equal_nan=True
+        ):
+            return False
+    return True
+
+
+def _answer(loss: CausalLMLoss, params: Params, attention: str, batch: Batch) -> Tensor:
+    """The output of `attention`, without a rest."""
     module = loss.shells.get()
     caught: list[Tensor] = []
 
@@ -93,7 +129,7 @@ def _answer(loss: CausalLMLoss, attention: str, batch: Batch) -> Tensor:
 
     handle = module.model.get_submodule(attention).register_forward_hook(catch)
     counted = batch["attention_mask"][:, 1:] > 0
-    params = {f"model.{name}": value for name, value in loss.params.items()}
+    params = {f"model.{name}": value for name, value in params.items()}
     try:
         with torch.no_grad():
             functional_call(module, params, (batch["input_ids"], "chunked", counted,

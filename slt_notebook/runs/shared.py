@@ -20,8 +20,8 @@ from slt_notebook.models.causal_lm import PREFIX, REST, CausalLMLoss
 from slt_notebook.models.components import parts
 from slt_notebook.models.half import probe_loss
 from slt_notebook.models.losses import fingerprint
+from slt_notebook.models.one_head import agrees, attention_of, keys_and_values, rest_of
 from slt_notebook.models.one_head import alone as one_head
-from slt_notebook.models.one_head import attention_of, keys_and_values, rest_of
 from slt_notebook.models.patterns import Component, Parts
 from slt_notebook.models.prefix import hidden_before, suffix
 from slt_notebook.models.probes import Probe
@@ -145,9 +145,8 @@ class Shared:
             fixed = keys_and_values(self.parts, found)
             loss, small = one_head(inputs.loss, space, attention, fixed)
             few = {k: v[:2] for k, v in inputs.data.items()}
-            same = _agree(
-                inputs.loss, space, loss, small, self._with_rest(inputs, loss, attention, few)
-            )
+            few = self._with_rest(inputs, loss, attention, few)
+            same = agrees(inputs.loss, space, loss, small, attention, few)
         except (RuntimeError, ValueError, TypeError, AttributeError, IndexError):
             same = False  # its module wants all of its heads
         if not same:
@@ -205,18 +204,3 @@ class Shared:
         few = {k: v[:rows] for k, v in data.items()}
         plan.init_losses(loss, self.data.take(rows), few, rows)
         return Inputs(loss, measured, data, probes, init, Baseline(loss, data, rows))
-
-
-def _agree(loss, space: Space, cut, small: Space, batch: Batch) -> bool:
-    """Whether the loss with one head is the loss, at w* and with the head moved by its own size."""
-    center = space.flatten(loss.params)
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(len(center), generator=generator).to(center)
-    for position in (center, center + noise * center.square().mean().sqrt()):
-        expected = loss.evaluate(space.unflatten(position, loss.params), batch)
-        got = cut.evaluate(small.unflatten(position, cut.params), batch)
-        if got.shape != expected.shape or not torch.allclose(
-            got, expected, rtol=1e-4, atol=1e-4, equal_nan=True
-        ):
-            return False
-    return True

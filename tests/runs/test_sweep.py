@@ -260,11 +260,12 @@ def test_a_random_layer_before_the_component_is_noticed(text):
         inputs.at("l1.h0", len(data))
 
 
-@pytest.mark.parametrize("kind", ["llama", "gpt_neox", "tiny", "gpt2", "bloom"])
+@pytest.mark.parametrize("kind", ["llama", "gpt_neox", "tiny", "gpt2", "opt", "bloom"])
 @pytest.mark.parametrize("name", ["l0.h1", "l1.h0"])
 def test_one_head_computed_alone_changes_nothing(kind, name, monkeypatch):
     """A head with the rest of its attention kept, against the whole attention: the same losses to
-    rounding.  Attentions that insist on all of their heads are computed whole."""
+    rounding.  Attentions that insist on all of their heads are computed whole (that of `opt` answers
+    rightly at w*, and wrongly elsewhere)."""
     loss = language()[1] if kind == "tiny" else slt.causal_lm(build(kind))
     rng = np.random.default_rng(0)
     data = slt.token_probe("train", [rng.integers(3, 61, n) for n in (12, 7, 12, 9, 12, 5)])
@@ -272,7 +273,7 @@ def test_one_head_computed_alone_changes_nothing(kind, name, monkeypatch):
     for chunk in (1, 2) if kind != "bloom" else (1,):  # which `vmap` cannot batch
         kept = slt.sample(loss, data, chain_chunk=chunk, **settings)
         job = kept._job
-        assert job.loss.rest == (kind not in ("gpt2", "bloom"))
+        assert job.loss.rest == (kind in ("llama", "gpt_neox", "tiny"))
         if job.loss.rest:  # as many coordinates, of smaller matrices
             matrices = [job.loss.params[p.name].shape for p in job.potential.space.pieces]
             assert matrices == [p.shape for p in job.potential.space.pieces]
