@@ -74,7 +74,7 @@ def test_only_the_outermost_call_counts_as_inside():
 @pytest.mark.parametrize(
     ("draws", "lengths"), [(2, (2,)), (9, (9,)), (10, (5, 10)), (40, (20, 40))]
 )
-def test_a_further_draw_is_told_only_where_both_lengths_have_all_their_tests(draws, lengths):
+def test_a_further_draw_is_told_only_where_both_lengths_are_long_enough(draws, lengths):
     assert rounds.lengths_of(draws) == lengths
 
 

@@ -51,11 +51,7 @@ class TinyAttention(nn.Module):
 
     def __init__(self, config: TinyLMConfig):
         super().__init__()
-        size, self.heads, self.head_dim = (
-            config.hidden_size,
-            config.num_attention_heads,
-            config.head_dim,
-        )
+        size, self.head_dim = config.hidden_size, config.head_dim
         self.q_proj = nn.Linear(size, size, bias=False)
         self.k_proj = nn.Linear(size, size, bias=False)
         self.v_proj = nn.Linear(size, size, bias=False)

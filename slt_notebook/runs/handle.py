@@ -9,12 +9,13 @@ import xarray as xr
 
 from slt_notebook import names
 from slt_notebook.estimators.tree import open_run
+from slt_notebook.runs.background import Background
 from slt_notebook.runs.cores import threads_sharing_cores
 from slt_notebook.runs.memory import MemoryPlan
 from slt_notebook.runs.worker import Job, run_chains
 
 
-class Run:
+class Run(Background):
     """A run that goes on, has stopped or is finished.
 
     Attributes:
@@ -40,8 +41,6 @@ class Run:
         self._blocks = blocks
         self._executor = executor
         self._error: BaseException | None = None
-        # An event, and not `join`: in CPython 3.11 a Ctrl-C inside `join` marks a living thread
-        # as dead, and every later `join` returns at once.
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._work, name="slt-run", daemon=True)
         # A daemon thread dies with the interpreter; the store then resumes from its last flush.
@@ -93,25 +92,6 @@ class Run:
         self._job.writer.shutdown(wait=True)
         self._job.store.close()
         self._done.set()
-
-    def start(self) -> "Run":
-        self._thread.start()
-        return self
-
-    def wait(self, timeout: float | None = None) -> xr.DataTree:
-        """Waits for the end (at most `timeout` seconds) and returns the tree so far.
-
-        Raises:
-            Exception: whatever stopped the run (a full disk, say); draws written before are kept.
-        """
-        self._done.wait(timeout)
-        if self._error is not None:
-            raise self._error
-        return self.tree
-
-    def inspect(self) -> xr.DataTree:
-        """The tree as it is now; what is not yet drawn is NaN."""
-        return self.tree
 
     def pause(self) -> None:
         """Stands still after the current step, until `resume`."""

@@ -10,11 +10,12 @@ from pathlib import Path
 import xarray as xr
 
 from slt_notebook.estimators.sweep import open_sweep
+from slt_notebook.runs.background import Background
 from slt_notebook.runs.handle import Run
 from slt_notebook.runs.sweep_folder import Entry
 
 
-class Sweep:
+class Sweep(Background):
     """Runs in one folder, worked through one after the other, small ones several in step.
 
     Attributes:
@@ -66,25 +67,6 @@ class Sweep:
         for _, run in pairs:
             if run._error is not None:
                 raise run._error
-
-    def start(self) -> "Sweep":
-        self._thread.start()
-        return self
-
-    def wait(self, timeout: float | None = None) -> xr.DataTree:
-        """Waits for the end (at most `timeout` seconds) and returns the tree so far.
-
-        Raises:
-            Exception: whatever stopped the sweep; runs done before are kept.
-        """
-        self._done.wait(timeout)
-        if self._error is not None:
-            raise self._error
-        return self.tree
-
-    def inspect(self) -> xr.DataTree:
-        """The tree as it is now; what is not yet drawn is NaN."""
-        return self.tree
 
     def cancel(self, timeout: float | None = 60) -> None:
         """Stops after the current step; the same call goes on later."""

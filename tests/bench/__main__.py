@@ -1,6 +1,6 @@
 """How fast is the kit, beside its peers and beside the machine?  One command, one table, one JSON.
 
-    python -m tests.bench                         about 15 minutes on two cores
+    python -m tests.bench                         most of an hour on two cores
     python -m tests.bench --quick                 about 3
     python -m tests.bench --sizes 160m --parts sampling --rounds 1
     python -m tests.bench --device cuda --paper   everything, on a GPU, in one call

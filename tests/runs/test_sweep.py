@@ -264,8 +264,8 @@ def test_a_random_layer_before_the_component_is_noticed(text):
 @pytest.mark.parametrize("name", ["l0.h1", "l1.h0"])
 def test_one_head_computed_alone_changes_nothing(kind, name, monkeypatch):
     """A head with the rest of its attention kept, against the whole attention: the same losses to
-    rounding.  Attentions that insist on all of their heads are computed whole (that of `opt` answers
-    rightly at w*, and wrongly elsewhere)."""
+    rounding.  Attentions that insist on all of their heads are computed whole (that of `opt`
+    answers rightly at w*, and wrongly elsewhere)."""
     loss = language()[1] if kind == "tiny" else slt.causal_lm(build(kind))
     rng = np.random.default_rng(0)
     data = slt.token_probe("train", [rng.integers(3, 61, n) for n in (12, 7, 12, 9, 12, 5)])
