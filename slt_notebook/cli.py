@@ -209,7 +209,7 @@ def _execute(nb, path: Path, timeout: int) -> None:
 
 
 def _notes_list(options: argparse.Namespace) -> int:
-    from slt_notebook.views import annotation
+    from slt_notebook.views.notes import annotation
 
     for item in _notes_of(options.run).list(resolved=not options.open):
         who = item.get("creator", {}).get("name", "") or "unsigned"
@@ -220,7 +220,7 @@ def _notes_list(options: argparse.Namespace) -> int:
 
 
 def _notes_merge(options: argparse.Namespace) -> int:
-    from slt_notebook.views.notes import notes_path, read_notes
+    from slt_notebook.views.notes.notes import notes_path, read_notes
 
     others = [notes_path(other) for other in options.others]
     for other in others:
@@ -235,7 +235,7 @@ def _notes_merge(options: argparse.Namespace) -> int:
 def _notes_export(options: argparse.Namespace) -> int:
     import json
 
-    from slt_notebook.views import annotation
+    from slt_notebook.views.notes import annotation
 
     items = _notes_of(options.run).list()
     out = Path(options.out) if options.out else None
@@ -257,7 +257,7 @@ def _notes_export(options: argparse.Namespace) -> int:
 
 def _notes_of(run: str):
     """The notes of a store or a file, without opening the run itself: it may be elsewhere."""
-    from slt_notebook.views.notes import Notes, notes_path
+    from slt_notebook.views.notes.notes import Notes, notes_path
 
     path = Path(run)
     file = notes_path(path)

@@ -170,7 +170,7 @@ def test_export_that_cannot_be_done(tmp_path, capsys, content, arguments, messag
 
 
 def test_notes_are_listed_merged_and_exported(tmp_path, capsys):
-    from slt_notebook.views.notes import notes
+    from slt_notebook.views.notes.notes import notes
 
     first, second = tmp_path / "a.zarr.notes.jsonl", tmp_path / "b.zarr.notes.jsonl"
     mine, other = notes(str(first), author="ann"), notes(str(second), author="bob")

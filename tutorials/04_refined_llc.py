@@ -71,7 +71,7 @@ live[["llc", "mcse", "rho_loc"]].to_dataframe()[["llc", "mcse", "rho_loc"]].roun
 # be compared.
 
 # %%
-from slt_notebook.estimators.response import load
+from slt_notebook.estimators.components.moments import load
 
 final = load("heads/final.zarr").isel(checkpoint=0)
 focus = slt.Focus()

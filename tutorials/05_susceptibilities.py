@@ -82,7 +82,7 @@ print(f"the two closed forms against each other: r = {r:.2f}")
 # itself between two chains and the other two?
 
 # %%
-from slt_notebook.estimators.response import load
+from slt_notebook.estimators.components.moments import load
 
 moments = load("heads/response.zarr")
 heads = [c for c in moments.component.values if c != "full"]

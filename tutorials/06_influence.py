@@ -48,7 +48,7 @@ slt.screen(tree)[["check", "value", "uncertainty", "verdict", "meaning", "do"]]
 slt.InfluenceExplorer(tree, normalize=True)
 
 # %%
-from slt_notebook.estimators.influence import top_sources
+from slt_notebook.estimators.influence.influence import top_sources
 
 example = str(tree["probe/domains"].example.values[0])
 top = top_sources(tree, example, 20, k=8, normalize=True, order="helpful")

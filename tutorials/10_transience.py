@@ -121,7 +121,7 @@ for name in few:
 # directions, are the control:
 
 # %%
-from slt_notebook.estimators.trajectory import random_walk
+from slt_notebook.estimators.training.trajectory import random_walk
 
 walk = slt.trajectory_pca(random_walk(few, columns=256))
 frame = pd.concat(

@@ -46,7 +46,7 @@ slt.OddsView(losses=(0.3, 0.5), llcs=(20, 2), names=("accurate", "simple"))
 
 # %%
 from slt_notebook.benchmarks.volumes import BASINS
-from slt_notebook.estimators.codelength import fit_volume
+from slt_notebook.estimators.llc.codelength import fit_volume
 
 rows = []
 for basin in BASINS:

@@ -15,8 +15,8 @@ from slt_notebook import names
 from slt_notebook.benchmarks.problem import Problem
 from slt_notebook.core.types import Kernel
 from slt_notebook.errors import Diverged, InputError, say
-from slt_notebook.estimators.llc import llc
-from slt_notebook.runs.run import sample
+from slt_notebook.estimators.llc.llc import llc
+from slt_notebook.runs.sample import sample
 
 SAMPLER, PROBLEM = "sampler", "problem"
 

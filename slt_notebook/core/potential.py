@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value, vmap
 
-from slt_notebook.core.compiled import Compiler
-from slt_notebook.core.fit import Fit, attempt, refuse
-from slt_notebook.core.rows import LONG, row_dots
+from slt_notebook.core.chunking import Fit, attempt, refuse
+from slt_notebook.core.compilation import Compiler
+from slt_notebook.core.reductions import LONG, row_dots
 from slt_notebook.core.space import Space
 from slt_notebook.core.types import Batch, Evaluation, LossFn, Params, column
 

@@ -11,10 +11,11 @@ import numpy as np
 
 from slt_notebook import names
 from slt_notebook.errors import Diverged, InputError
-from slt_notebook.estimators import _mixing, _moments
-from slt_notebook.estimators import tree as trees
-from slt_notebook.estimators._series import Steps, steps_after_burnin
-from slt_notebook.estimators.llc import gains, summary
+from slt_notebook.estimators.array import mixing as _mixing
+from slt_notebook.estimators.array import moments as _moments
+from slt_notebook.estimators.llc.llc import gains, summary
+from slt_notebook.results import tree as trees
+from slt_notebook.results.steps import Steps, steps_after_burnin
 
 VERDICTS = ("ok", "warn", "fail", "unknown")
 COLUMNS = ("check", "value", "uncertainty", "verdict", "meaning", "do")

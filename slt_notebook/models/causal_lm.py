@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from slt_notebook.core.types import Batch, Params
 from slt_notebook.errors import InputError, say
-from slt_notebook.models.linear_ce import LinearCrossEntropy
+from slt_notebook.models.chunked_cross_entropy import LinearCrossEntropy
 from slt_notebook.models.losses import Shells, moved, require_fields, shell, trained
 
 PREFIX = "prefix"

@@ -16,12 +16,12 @@ from tqdm.auto import tqdm
 from slt_notebook import names
 from slt_notebook.core.types import Params
 from slt_notebook.errors import InputError, nearest, say
-from slt_notebook.estimators.compression import BOUND, LEVEL, TOLERANCE, crossings
-from slt_notebook.models import compress
-from slt_notebook.models.components import parts
-from slt_notebook.models.compress import Candidate, Scheme
+from slt_notebook.estimators.llc.compression import BOUND, LEVEL, TOLERANCE, crossings
+from slt_notebook.models.components.catalog import parts
+from slt_notebook.models.compression import schemes as compress
+from slt_notebook.models.compression.schemes import Candidate, Scheme
 from slt_notebook.models.probes import Probe
-from slt_notebook.runs import plan
+from slt_notebook.runs.plan import partition as plan
 
 
 def critical_compression(
@@ -112,7 +112,7 @@ def _scheme(scheme: Any, options: dict, loss: Any) -> Scheme:
             say(f"scheme={scheme!r}{nearest(scheme, known)}", f"one of {sorted(known)}", "choose")
         )
     if scheme == "torchao":
-        from slt_notebook.models.deployed import TorchAO
+        from slt_notebook.models.compression.torchao_schemes import TorchAO
 
         kind = TorchAO
     elif scheme == "heads":

@@ -8,11 +8,11 @@ from typing import Any
 import xarray as xr
 
 from slt_notebook import names
-from slt_notebook.estimators.tree import open_run
+from slt_notebook.results.tree import open_run
 from slt_notebook.runs.background import Background
-from slt_notebook.runs.cores import threads_sharing_cores
-from slt_notebook.runs.memory import MemoryPlan
-from slt_notebook.runs.worker import Job, run_chains
+from slt_notebook.runs.execute.threads import threads_sharing_cores
+from slt_notebook.runs.execute.worker import Job, run_chains
+from slt_notebook.runs.plan.memory import MemoryPlan
 
 
 class Run(Background):

@@ -20,15 +20,15 @@ from torch import nn
 
 from slt_notebook.errors import InputError, nearest, say
 from slt_notebook.models.causal_lm import causal_lm
-from slt_notebook.models.patterns import Parts, refuse_overlap
+from slt_notebook.models.components.patterns import Parts, refuse_overlap
 from slt_notebook.models.probes import Probe
-from slt_notebook.runs import plan
-from slt_notebook.runs.group import cut, seat
+from slt_notebook.runs.execute.lockstep import cut, seat
+from slt_notebook.runs.execute.shared import Shared
 from slt_notebook.runs.handle import Run
-from slt_notebook.runs.prepare import check_inputs, plan_task, prepare
-from slt_notebook.runs.run import somebody_looks
-from slt_notebook.runs.shared import Shared
-from slt_notebook.runs.sweep_folder import Entry, check_settings, complete, write_index
+from slt_notebook.runs.plan import partition as plan
+from slt_notebook.runs.plan.prepare import check_inputs, plan_task, prepare
+from slt_notebook.runs.sample import somebody_looks
+from slt_notebook.runs.store.sweep_folder import Entry, check_settings, complete, write_index
 from slt_notebook.runs.sweep_handle import Sweep, watch
 
 DEFAULTS = {

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import xarray as xr
 
-from slt_notebook.estimators.sweep import open_sweep
+from slt_notebook.results.sweep import open_sweep
 from slt_notebook.runs.background import Background
 from slt_notebook.runs.handle import Run
-from slt_notebook.runs.sweep_folder import Entry
+from slt_notebook.runs.store.sweep_folder import Entry
 
 
 class Sweep(Background):

@@ -20,12 +20,12 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from slt_notebook.core.kernels import SGLD
+from slt_notebook.core.kernels.sgld import SGLD
 from slt_notebook.errors import InputError, say
-from slt_notebook.estimators.llc import llc
+from slt_notebook.estimators.llc.llc import llc
 from slt_notebook.models.losses import SupervisedLoss, supervised
 from slt_notebook.models.probes import Probe, array_probe
-from slt_notebook.runs.run import sample
+from slt_notebook.runs.sample import sample
 from slt_notebook.toys.in_context.model import Block
 
 LENGTH = 16

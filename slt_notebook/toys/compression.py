@@ -26,17 +26,17 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import GPT2LMHeadModel
 
-from slt_notebook.core.kernels import SGLD
-from slt_notebook.estimators.compression import compression_series
-from slt_notebook.estimators.llc import llc
+from slt_notebook.core.kernels.sgld import SGLD
+from slt_notebook.estimators.llc.compression import compression_series
+from slt_notebook.estimators.llc.llc import llc
 from slt_notebook.models.causal_lm import causal_lm
-from slt_notebook.models.compress import odd_grid
+from slt_notebook.models.compression.schemes import odd_grid
 from slt_notebook.models.curvature import hessian_trace
 from slt_notebook.models.load import load, probe_texts, revisions
 from slt_notebook.models.losses import supervised
 from slt_notebook.models.probes import Probe, array_probe, text_probe, token_probe
 from slt_notebook.runs.compression import critical_compression
-from slt_notebook.runs.run import sample
+from slt_notebook.runs.sample import sample
 from slt_notebook.toys import characters
 
 TOLERANCES = (0.01, 0.03, 0.1, 0.3)

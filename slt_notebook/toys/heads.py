@@ -16,7 +16,7 @@ from pathlib import Path
 import xarray as xr
 
 import slt_notebook as slt
-from slt_notebook.estimators.response import save
+from slt_notebook.estimators.components.moments import save
 from slt_notebook.models.load import PACKAGED
 
 LAST = "step24000"

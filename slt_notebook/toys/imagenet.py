@@ -34,12 +34,12 @@ import xarray as xr
 from torch import Tensor, nn
 
 from slt_notebook import names
-from slt_notebook.core.kernels import SGLD
+from slt_notebook.core.kernels.sgld import SGLD
 from slt_notebook.errors import InputError, say
-from slt_notebook.models.likeness import activation_kernel, gradient_kernel
 from slt_notebook.models.losses import SupervisedLoss, supervised
 from slt_notebook.models.probes import Probe, array_probe
-from slt_notebook.runs.run import sample
+from slt_notebook.models.similarity import activation_kernel, gradient_kernel
+from slt_notebook.runs.sample import sample
 from slt_notebook.toys.fit import cross_entropy
 from slt_notebook.toys.imagenet_photos import PHOTOS
 from slt_notebook.toys.wordnet import WordNet, read_wordnet

@@ -13,9 +13,9 @@ import pandas as pd
 import xarray as xr
 
 from slt_notebook import names
-from slt_notebook.estimators.alignment import mantel
-from slt_notebook.estimators.kernel import loss_kernel
-from slt_notebook.estimators.taxonomy import by_depth, neighbour_purity
+from slt_notebook.estimators.kernel.alignment import mantel
+from slt_notebook.estimators.kernel.loss_kernel import loss_kernel
+from slt_notebook.estimators.kernel.taxonomy import by_depth, neighbour_purity
 
 KERNEL, PRIOR = "loss kernel", "nbeta = 0"
 OTHERS = {"activation cosine": "activation", "gradient cosine": "gradient"}

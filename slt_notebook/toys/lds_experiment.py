@@ -21,11 +21,11 @@ import numpy as np
 import torch
 import xarray as xr
 
-from slt_notebook.core.kernels import SGLD
+from slt_notebook.core.kernels.sgld import SGLD
 from slt_notebook.errors import InputError
-from slt_notebook.estimators.influence import influence
-from slt_notebook.estimators.screens import screen
-from slt_notebook.runs.run import sample
+from slt_notebook.estimators.influence.influence import influence
+from slt_notebook.estimators.influence.screens import screen
+from slt_notebook.runs.sample import sample
 from slt_notebook.toys import attribution
 from slt_notebook.toys.datamodels import lds
 from slt_notebook.toys.retraining import Retraining, digits_problem, retrain

@@ -18,7 +18,7 @@ import numpy as np
 import xarray as xr
 
 from slt_notebook import names
-from slt_notebook.estimators.groups import group_influence
+from slt_notebook.estimators.influence.groups import group_influence
 from slt_notebook.models.causal_lm import causal_lm
 from slt_notebook.models.load import load, probe_texts, revisions
 from slt_notebook.models.probes import Probe, text_probe, token_probe
@@ -106,8 +106,8 @@ def measure(run, groups: dict[str, np.ndarray]) -> xr.Dataset:
 
 
 def main(out: str, folder: str | None = None, checkpoints: Sequence[str] = CHECKPOINTS) -> None:
-    from slt_notebook.core.kernels import SGLD
-    from slt_notebook.runs.run import sample
+    from slt_notebook.core.kernels.sgld import SGLD
+    from slt_notebook.runs.sample import sample
 
     _, tokenizer = load("tiny-lm")
     train, shown = probes(tokenizer)

@@ -23,8 +23,8 @@ from torch.nn import functional as F
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from slt_notebook import names
-from slt_notebook.estimators.groups import group_influence
-from slt_notebook.estimators.llc import llc
+from slt_notebook.estimators.influence.groups import group_influence
+from slt_notebook.estimators.llc.llc import llc
 from slt_notebook.models.causal_lm import causal_lm
 from slt_notebook.models.probes import Probe, token_probe
 from slt_notebook.toys.mini_language import ABILITIES, ROLES, Language, Sample
@@ -194,8 +194,8 @@ def main(
     language: Language | None = None,
     setting: Mapping[str, Any] = SETTING,
 ) -> None:
-    from slt_notebook.core.kernels import SGLD
-    from slt_notebook.runs.run import sample
+    from slt_notebook.core.kernels.sgld import SGLD
+    from slt_notebook.runs.sample import sample
 
     torch.set_num_threads(1)
     language = language or Language()

@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 
 import slt_notebook as slt
 from slt_notebook.errors import InputError, say
-from slt_notebook.estimators.response import save
+from slt_notebook.estimators.components.moments import save
 
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 COMPONENTS = ("l28.attn", "l28.mlp", "l29.attn", "l29.mlp")

@@ -8,10 +8,10 @@ import numpy as np
 import xarray as xr
 
 from slt_notebook import names
-from slt_notebook.estimators import tree as trees
-from slt_notebook.views import fallback, still
-from slt_notebook.views.monitor import duration
-from slt_notebook.views.traces import (
+from slt_notebook.results import tree as trees
+from slt_notebook.views.base import fallback
+from slt_notebook.views.base import static_svg as still
+from slt_notebook.views.charts.traces import (
     badges,
     chain_rows,
     decimate,
@@ -19,6 +19,7 @@ from slt_notebook.views.traces import (
     estimate_text,
     gains,
 )
+from slt_notebook.views.monitor import duration
 
 _STYLE = "margin:2px 0 2px 12px"
 _ENDED = ("finished", "stopped", "failed")

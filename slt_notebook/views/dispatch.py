@@ -8,15 +8,15 @@ import xarray as xr
 
 from slt_notebook import names
 from slt_notebook.errors import InputError, nearest, say
-from slt_notebook.estimators import tree as trees
-from slt_notebook.views._base import View
-from slt_notebook.views.calibration import CalibrationView, is_evidence
-from slt_notebook.views.clusters import ClusterBrowser
-from slt_notebook.views.influence import InfluenceExplorer
-from slt_notebook.views.linking import Focus, link
-from slt_notebook.views.notes import Notes, notes
-from slt_notebook.views.samplers import SamplerBenchmark, is_benchmark
-from slt_notebook.views.tokens import TokenStrip
+from slt_notebook.results import tree as trees
+from slt_notebook.views.base.linking import Focus, link
+from slt_notebook.views.base.widget import View
+from slt_notebook.views.charts.calibration import CalibrationView, is_evidence
+from slt_notebook.views.charts.sampler_benchmark import SamplerBenchmark, is_benchmark
+from slt_notebook.views.notes.notes import Notes, notes
+from slt_notebook.views.text.cluster_browser import ClusterBrowser
+from slt_notebook.views.text.influence_explorer import InfluenceExplorer
+from slt_notebook.views.text.token_strip import TokenStrip
 
 
 class Views:
@@ -101,11 +101,11 @@ def _dataset(x: xr.Dataset, options: dict) -> Any:
     if names.LOSS in x and {names.CHAIN, names.DRAW, names.EXAMPLE} <= set(x[names.LOSS].dims):
         return InfluenceExplorer(x, **options)
     if {"mean", "interval"} <= set(x.data_vars):
-        from slt_notebook.views.charts import llc_chart
+        from slt_notebook.views.charts.altair_charts import llc_chart
 
         return llc_chart(x, **options)
     if names.LOSS in x and names.STEP in x[names.LOSS].dims:
-        from slt_notebook.views.traces import TraceView
+        from slt_notebook.views.charts.traces import TraceView
 
         return TraceView(x, **options)
     return TokenStrip(x, **options)
@@ -115,7 +115,7 @@ _RUN_OPTIONS = ("focus", "notes", "normalize", "query", "train")
 
 
 def _run(x: Any, options: dict) -> Views:
-    from slt_notebook.views.traces import TraceView
+    from slt_notebook.views.charts.traces import TraceView
 
     wrong = next((k for k in options if k not in _RUN_OPTIONS), None)
     if wrong is not None:

@@ -9,9 +9,10 @@ from typing import Any
 import traitlets
 
 from slt_notebook.errors import InputError, say
-from slt_notebook.views import fallback, still
-from slt_notebook.views._base import View, check_trait, refuse
-from slt_notebook.views.linking import Focus
+from slt_notebook.views.base import fallback
+from slt_notebook.views.base import static_svg as still
+from slt_notebook.views.base.linking import Focus
+from slt_notebook.views.base.widget import View, check_trait, refuse
 
 ENDED = ("finished", "stopped", "failed")
 INTERVAL = 0.5

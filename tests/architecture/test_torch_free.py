@@ -34,12 +34,12 @@ def run(code: str) -> str:
 
 
 def modules(*rooms: str) -> list[str]:
-    files = [f for room in rooms for f in sorted((PACKAGE / room).glob("*.py"))]
+    files = [f for room in rooms for f in sorted((PACKAGE / room).rglob("*.py"))]
     names = [".".join(f.relative_to(ROOT).with_suffix("").parts) for f in files]
     return [n.removesuffix(".__init__") for n in names]
 
 
-@pytest.mark.parametrize("room", ["estimators", "views", "share"])
+@pytest.mark.parametrize("room", ["results", "estimators", "views", "share"])
 def test_every_module_imports(room):
     names = modules(room)
     assert names

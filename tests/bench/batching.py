@@ -20,8 +20,8 @@ import slt_notebook as slt
 from slt_notebook.core.potential import Potential
 from slt_notebook.core.space import Space
 from slt_notebook.models.tiny_lm import TinyLMConfig, TinyLMForCausalLM
-from slt_notebook.runs import plan
-from slt_notebook.runs.cores import threads_sharing_cores
+from slt_notebook.runs.execute.threads import threads_sharing_cores
+from slt_notebook.runs.plan import partition as plan
 from tests.bench.machine import seconds
 
 
@@ -91,7 +91,7 @@ def gradients(loss, data, batch: int, chains: int, chunk: int, device) -> Callab
 
 
 def _fit(chunk: int) -> Any:
-    from slt_notebook.core.fit import Fit
+    from slt_notebook.core.chunking import Fit
 
     return Fit(chains=chunk)
 

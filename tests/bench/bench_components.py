@@ -21,10 +21,10 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 import slt_notebook as slt
-from slt_notebook.models.components import parts
-from slt_notebook.runs import shared
-from slt_notebook.runs.prepare import prepare as prepare_run
-from slt_notebook.runs.probing import measure
+from slt_notebook.models.components.catalog import parts
+from slt_notebook.runs.execute import shared
+from slt_notebook.runs.execute.probing import measure
+from slt_notebook.runs.plan.prepare import prepare as prepare_run
 from tests.bench.bench_sampling import prepare
 
 PREFIX_OF = "l9+l10+l11"

@@ -43,7 +43,7 @@ def measured(call):
 
 
 def ours(x: np.ndarray, correlation: bool, stderr: bool):
-    from slt_notebook.estimators.influence import influence
+    from slt_notebook.estimators.influence.influence import influence
     from tests.exact import probe_of
 
     probe = probe_of(x)

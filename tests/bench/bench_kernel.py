@@ -34,7 +34,7 @@ def write(path: Path, examples: int, draws: int) -> None:
 
 def measure(path: str, umap: bool) -> dict:
     import slt_notebook as slt
-    from slt_notebook.estimators.embed import embed
+    from slt_notebook.estimators.kernel.embed import embed
 
     start = time.perf_counter()
     tree = slt.open_run(path)

@@ -19,7 +19,7 @@ import xarray as xr
 
 import slt_notebook as slt
 from slt_notebook import names
-from slt_notebook.estimators.llc import llc
+from slt_notebook.estimators.llc.llc import llc
 
 NBETA, GAMMA, CHAINS = 1e5 / np.log(1e5), 1.0, 2
 SIZES = tuple(float(v) for v in np.geomspace(2e-8, 2e-5, 10))

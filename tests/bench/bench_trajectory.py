@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from slt_notebook.estimators.trajectory import trajectory_pca
+from slt_notebook.estimators.training.trajectory import trajectory_pca
 
 STEPS, POSITIONS = 2200, 16
 

@@ -24,7 +24,7 @@ import xarray as xr
 import slt_notebook as slt
 from slt_notebook import names
 from slt_notebook.share.page import widgets_page
-from slt_notebook.views._base import STATIC
+from slt_notebook.views.base.widget import STATIC
 
 SEEN = """() => {
   const box = document.querySelector('.strip').getBoundingClientRect();

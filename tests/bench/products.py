@@ -19,8 +19,8 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 import slt_notebook as slt
 from slt_notebook.core.potential import backward_into
 from slt_notebook.core.space import Space
-from slt_notebook.models.components import parts
-from slt_notebook.runs.cores import threads_sharing_cores
+from slt_notebook.models.components.catalog import parts
+from slt_notebook.runs.execute.threads import threads_sharing_cores
 from tests.bench.machine import seconds
 from tests.bench.memory import Peak
 from tests.bench.models import Work

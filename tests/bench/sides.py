@@ -20,7 +20,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 import slt_notebook as slt
-from slt_notebook.models.components import parts
+from slt_notebook.models.components.catalog import parts
 from tests.bench.models import Work
 from tests.bench.rounds import Side
 

@@ -12,8 +12,8 @@ from unittest import mock
 import torch
 
 import slt_notebook as slt
-from slt_notebook.core.chains import walk
 from slt_notebook.core.potential import Potential
+from slt_notebook.core.sampler_loop import walk
 from slt_notebook.core.space import Space
 from slt_notebook.core.types import Evaluation
 from tests.bench.inside import GRADIENTS

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import slt_notebook as slt
-from slt_notebook.core.fit import Fit
+from slt_notebook.core.chunking import Fit
 from slt_notebook.core.potential import Potential
 from slt_notebook.core.space import Space
 

@@ -12,7 +12,7 @@ import itertools
 import numpy as np
 
 from slt_notebook.benchmarks import dln, planted
-from slt_notebook.runs.calibrate import calibrate
+from slt_notebook.runs.calibration.calibrate import calibrate
 
 SCALES = (1 / 3, 1.0, 3.0)
 WIDTHS, RANKS = [5, 3, 5], [3, 3]

@@ -6,7 +6,7 @@ import pytest
 import slt_notebook as slt
 from slt_notebook.benchmarks.volumes import BASINS, CUSP, NODE, REGULAR
 from slt_notebook.errors import InputError
-from slt_notebook.estimators.codelength import fit_volume, redundancy
+from slt_notebook.estimators.llc.codelength import fit_volume, redundancy
 
 
 @pytest.mark.parametrize("basin", BASINS, ids=lambda b: b.name)

@@ -8,9 +8,9 @@ import pytest
 
 from slt_notebook.benchmarks import dln
 from slt_notebook.share.page import widgets_page
-from slt_notebook.views.calibration import CalibrationView
-from slt_notebook.views.network import NetworkBuilder
-from slt_notebook.views.samplers import SamplerBenchmark
+from slt_notebook.views.charts.calibration import CalibrationView
+from slt_notebook.views.charts.network_builder import NetworkBuilder
+from slt_notebook.views.charts.sampler_benchmark import SamplerBenchmark
 from tests.browser.offline import opened, states
 from tests.cases_bench import benchmark, evidence
 

@@ -5,7 +5,7 @@ import csv
 import pytest
 
 import slt_notebook as slt
-from tests.views.test_clusters import browser, curve
+from tests.views.text.test_clusters import browser, curve
 
 pytestmark = pytest.mark.browser
 

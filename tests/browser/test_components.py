@@ -4,8 +4,8 @@ import pytest
 import xarray as xr
 
 import slt_notebook as slt
-from slt_notebook.views._base import STATIC
-from tests.estimators.test_structure import planted
+from slt_notebook.views.base.widget import STATIC
+from tests.estimators.components.test_structure import planted
 
 pytestmark = pytest.mark.browser
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from slt_notebook.share.page import widgets_page
-from slt_notebook.views.compression import CompressionView
-from slt_notebook.views.odds import OddsView
-from slt_notebook.views.transience import TransienceView
+from slt_notebook.views.charts.compression import CompressionView
+from slt_notebook.views.charts.odds import OddsView
+from slt_notebook.views.charts.transience import TransienceView
 from tests.browser.offline import opened, states
-from tests.views.test_compression import series
-from tests.views.test_transience import runs
+from tests.views.charts.test_compression import series
+from tests.views.charts.test_transience import runs
 
 pytestmark = pytest.mark.browser
 

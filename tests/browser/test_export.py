@@ -9,10 +9,10 @@ from bs4 import BeautifulSoup
 
 from slt_notebook.share.exporter import SltExporter
 from slt_notebook.share.page import widgets_page
-from slt_notebook.views.influence import InfluenceExplorer
-from slt_notebook.views.linking import Focus
-from slt_notebook.views.tokens import TokenStrip
-from slt_notebook.views.traces import TraceView
+from slt_notebook.views.base.linking import Focus
+from slt_notebook.views.charts.traces import TraceView
+from slt_notebook.views.text.influence_explorer import InfluenceExplorer
+from slt_notebook.views.text.token_strip import TokenStrip
 from tests.browser.offline import opened, states
 from tests.cases import synthetic_tree
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import slt_notebook as slt
-from slt_notebook.views.linking import link
+from slt_notebook.views.base.linking import link
 from tests.cases import synthetic_tree
 
 pytestmark = pytest.mark.browser

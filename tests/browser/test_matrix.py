@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import slt_notebook as slt
-from tests.estimators.test_kernel_map import probe
+from tests.estimators.kernel.test_kernel_map import probe
 
 pytestmark = pytest.mark.browser
 

@@ -5,8 +5,8 @@ import itertools
 import pytest
 
 import slt_notebook as slt
-from slt_notebook.views.fallback import number
-from tests.views.test_stagewise import tables
+from slt_notebook.views.base.fallback import number
+from tests.views.charts.test_stagewise import tables
 
 pytestmark = pytest.mark.browser
 

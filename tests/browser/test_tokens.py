@@ -7,8 +7,8 @@ import pytest
 import xarray as xr
 
 import slt_notebook as slt
-from slt_notebook.views._base import STATIC
-from slt_notebook.views.linking import Focus, link
+from slt_notebook.views.base.linking import Focus, link
+from slt_notebook.views.base.widget import STATIC
 from tests.cases import synthetic_tree
 
 pytestmark = pytest.mark.browser

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from slt_notebook import names
-from slt_notebook.estimators.llc import llc
+from slt_notebook.estimators.llc.llc import llc
 from slt_notebook.share.page import widgets_page
-from slt_notebook.views.traces import TraceView
+from slt_notebook.views.charts.traces import TraceView
 from tests.browser.offline import opened, states
 from tests.cases import synthetic_tree
-from tests.views.test_traces import with_divergence
+from tests.views.charts.test_traces import with_divergence
 
 pytestmark = pytest.mark.browser
 

@@ -7,7 +7,7 @@ import torch
 
 import slt_notebook as slt
 from slt_notebook.core import potential as potentials
-from slt_notebook.core.fit import Fit
+from slt_notebook.core.chunking import Fit
 from slt_notebook.core.potential import Potential, backward_into
 from slt_notebook.core.space import Piece, Space
 from tests.bench.models import build

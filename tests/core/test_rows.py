@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from slt_notebook.core.rows import BLOCK, LONG, finite_rows, row_dots, row_norms, row_sums
+from slt_notebook.core.reductions import BLOCK, LONG, finite_rows, row_dots, row_norms, row_sums
 
 
 @pytest.mark.parametrize("dim", [1, 1000, 40_000, 300_001])

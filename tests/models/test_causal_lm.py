@@ -9,7 +9,7 @@ import torch
 import transformers as hf
 
 import slt_notebook as slt
-from slt_notebook.core.fit import Fit
+from slt_notebook.core.chunking import Fit
 from slt_notebook.core.potential import Potential
 from slt_notebook.core.space import Space
 from slt_notebook.models.losses import fingerprint

@@ -8,9 +8,9 @@ from torch.func import functional_call
 
 import slt_notebook as slt
 from slt_notebook.errors import ComponentError
-from slt_notebook.models import ownership
-from slt_notebook.models.components import parts
-from slt_notebook.models.patterns import canonical
+from slt_notebook.models.components import ownership
+from slt_notebook.models.components.catalog import parts
+from slt_notebook.models.components.patterns import canonical
 
 BASE = {
     "vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,

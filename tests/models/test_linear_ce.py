@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from slt_notebook.models import linear_ce
-from slt_notebook.models.linear_ce import LinearCrossEntropy
+from slt_notebook.models import chunked_cross_entropy as linear_ce
+from slt_notebook.models.chunked_cross_entropy import LinearCrossEntropy
 
 
 @pytest.fixture(params=[True, False], ids=["bias", "no bias"])

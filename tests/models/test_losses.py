@@ -108,7 +108,7 @@ def test_the_wrong_things_in_the_right_places(module, data):
 
 
 def test_a_probe_that_cannot_fit_says_how_much_it_would_take(module, data, monkeypatch):
-    from slt_notebook.runs import plan
+    from slt_notebook.runs.plan import partition as plan
 
     monkeypatch.setattr(plan, "free_memory", lambda device: 1000)
     with pytest.raises(slt.InputError, match=r"needs about .* MB: .* for probe evaluation"):

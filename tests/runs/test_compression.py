@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 import slt_notebook as slt
 from slt_notebook.errors import InputError
-from slt_notebook.estimators.compression import compression_fit, crossing, crossings
-from slt_notebook.models.compress import Quantize, on_grid
+from slt_notebook.estimators.llc.compression import compression_fit, crossing, crossings
+from slt_notebook.models.compression.schemes import Quantize, on_grid
 from slt_notebook.models.losses import fingerprint
 
 CC = slt.critical_compression
@@ -228,7 +228,7 @@ def test_a_fit_is_what_scipy_says():
 
 def test_torchaos_quantizers_are_as_fine_as_they_say():
     pytest.importorskip("torchao")
-    from slt_notebook.models.deployed import rounded
+    from slt_notebook.models.compression.torchao_schemes import rounded
 
     w = torch.randn(32, 64, generator=torch.Generator().manual_seed(0))
     eight, four = rounded(w, "int8", 32), rounded(w, "int4", 32)

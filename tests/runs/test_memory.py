@@ -10,13 +10,14 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import slt_notebook as slt
-from slt_notebook.core import fit
-from slt_notebook.core.fit import Fit
+from slt_notebook.core import chunking as fit
+from slt_notebook.core.chunking import Fit
 from slt_notebook.core.space import Space
-from slt_notebook.runs import plan, worker
-from slt_notebook.runs.memory import activations
-from slt_notebook.runs.prepare import prepare
-from slt_notebook.runs.shared import Shared
+from slt_notebook.runs.execute import worker
+from slt_notebook.runs.execute.shared import Shared
+from slt_notebook.runs.plan import partition as plan
+from slt_notebook.runs.plan.memory import activations
+from slt_notebook.runs.plan.prepare import prepare
 from tests.runs.problems import language
 
 SETTINGS = {

@@ -17,7 +17,7 @@ import xarray as xr
 import slt_notebook as slt
 from slt_notebook import names
 from slt_notebook.errors import StoreError
-from slt_notebook.runs import store as store_module
+from slt_notebook.runs.store import run_store as store_module
 from tests.runs.problems import language, regression
 
 FAST = {"progress": False, "kernel": slt.SGLD(1e-3), "nbeta": 20.0, "gamma": 50.0}
@@ -176,7 +176,7 @@ def test_more_draws_continue(text, tmp_path):
 def test_a_finished_store_is_not_sampled_again(text, tmp_path, monkeypatch):
     path = tmp_path / "run.zarr"
     run_text(text, store=path)
-    from slt_notebook.runs import worker
+    from slt_notebook.runs.execute import worker
 
     monkeypatch.setattr(worker, "walk", None)
     assert run_text(text, store=path).progress()["stage"] == "finished"
@@ -226,7 +226,7 @@ def test_a_newer_schema_and_a_foreign_folder_are_refused(text, tmp_path):
 
 def test_a_full_disk_keeps_the_draws_so_far(text, tmp_path, monkeypatch):
     path = tmp_path / "run.zarr"
-    monkeypatch.setattr("slt_notebook.runs.buffer.FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr("slt_notebook.runs.execute.buffer.FLUSH_SECONDS", 0.0)
     real, calls = store_module.RunStore.write_rows, []
 
     def failing(self, group, *rest):

@@ -10,9 +10,9 @@ import xarray as xr
 
 import slt_notebook as slt
 from slt_notebook import names
-from slt_notebook.estimators.sweep import as_sweep, run_of
-from slt_notebook.runs import shared as shared_module
-from slt_notebook.runs.shared import Shared
+from slt_notebook.results.sweep import as_sweep, run_of
+from slt_notebook.runs.execute import shared as shared_module
+from slt_notebook.runs.execute.shared import Shared
 from slt_notebook.runs.sweep import Entry
 from tests.models.test_components import build
 from tests.runs.problems import language

@@ -175,7 +175,8 @@ def test_what_is_no_chart_is_left_alone():
 def test_sharing_does_not_import_torch():
     code = (
         "import sys; sys.modules['torch'] = None; sys.modules['transformers'] = None\n"
-        "import slt_notebook.share.page, slt_notebook.share.exporter, slt_notebook.views.traces\n"
-        "import slt_notebook.views.monitor, slt_notebook.views.card, slt_notebook.views.charts"
+        "import slt_notebook.share.page, slt_notebook.share.exporter\n"
+        "import slt_notebook.views.charts.traces, slt_notebook.views.monitor\n"
+        "import slt_notebook.views.card, slt_notebook.views.charts.altair_charts"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -169,6 +169,6 @@ def test_peers_agree_with_the_exact_influence(small, peer):
 def test_the_kit_imports_beside_its_peers():
     import importlib
 
-    for name in ("slt_notebook", "slt_notebook.toys.attribution", "slt_notebook.runs.run"):
+    for name in ("slt_notebook", "slt_notebook.toys.attribution", "slt_notebook.runs.sample"):
         importlib.import_module(name)
     assert exact.quadratic_llc(np.ones(2), 1, 0) == 1.0

@@ -5,10 +5,10 @@ import json
 import numpy as np
 
 from slt_notebook import names
-from slt_notebook.estimators.llc import llc
+from slt_notebook.estimators.llc.llc import llc
 from slt_notebook.views.card import run_card, run_text
 from tests.cases import synthetic_tree
-from tests.views.test_traces import with_divergence
+from tests.views.charts.test_traces import with_divergence
 
 
 def test_both_forms_say_the_same():

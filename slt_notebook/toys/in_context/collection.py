@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from slt_notebook.errors import InputError, say
-from slt_notebook.estimators.trajectory import trajectory_pca
+from slt_notebook.estimators.training.trajectory import trajectory_pca
 
 CURVES = ("ood", "ood_se", "to_dmmse", "to_ridge", "loss")
 
@@ -81,9 +81,9 @@ def final_llcs(folder: str | Path) -> xr.Dataset:
 
     nbeta 30, gamma 300 as in `toys/compression.py`; the paper's own settings are not known here.
     """
-    from slt_notebook.core.kernels import SGLD
-    from slt_notebook.estimators.llc import llc
-    from slt_notebook.runs.run import sample
+    from slt_notebook.core.kernels.sgld import SGLD
+    from slt_notebook.estimators.llc.llc import llc
+    from slt_notebook.runs.sample import sample
     from slt_notebook.toys.in_context import local
 
     rows = []

@@ -1,5 +1,5 @@
 // Where does a curve cross a tolerance, and how well does one number account for another?
-// The same formulas as slt_notebook/estimators/compression.py.
+// The same formulas as slt_notebook/estimators/llc/compression.py.
 
 /** The level where `gap` first rises above `tolerance`, levels from the least compression on.
  *  -Infinity: the first is above it already; Infinity: none is.  log: interpolate log level. */

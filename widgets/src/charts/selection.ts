@@ -1,5 +1,5 @@
 // At how many observations do two solutions have the same free energy?  The same formulas as
-// slt_notebook/estimators/selection.py.
+// slt_notebook/estimators/llc/model_selection.py.
 
 /** `n L + llc log n`. */
 export const freeEnergy = (n: number, loss: number, llc: number): number => n * loss + llc * Math.log(n);

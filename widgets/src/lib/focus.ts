@@ -1,5 +1,5 @@
 // Which token do the views look at together?  The browser side of the `Focus` model of
-// slt_notebook/views/linking.py.  Keys are ids: (example id, token index), never row numbers.
+// slt_notebook/views/base/linking.py.  Keys are ids: (example id, token index), never row numbers.
 //   hover   follows the pointer; it lives in the page alone and is never saved nor sent
 //   focus   what was clicked;  pins   what was kept;  range   a span of one example
 //   component   the part of the model that is looked at, by its name ("l0.h3")

@@ -1,0 +1,1 @@
+"""Numerics on plain numpy arrays: moments, standard errors, effective sample sizes."""

@@ -1,0 +1,1 @@
+"""Estimates for one component of a model: refined LLC, susceptibility, clusters."""

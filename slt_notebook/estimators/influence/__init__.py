@@ -1,0 +1,1 @@
+"""Bayesian influence functions and what is derived from them."""

@@ -1,0 +1,1 @@
+"""Loss kernels, embeddings of them, and their agreement with known structure."""

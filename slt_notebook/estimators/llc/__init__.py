@@ -1,0 +1,1 @@
+"""Local learning coefficients and model selection."""

@@ -1,0 +1,213 @@
+"""Which parts does a model have?
+
+    full  embed  positions  unembed  final_norm  rest          the whole, and what stands alone
+    l0  l0.attn  l0.mlp  l0.norm                               layers and their parts
+    l0.h3   l0.kv1   l0.g1   l0.shared                         heads; keys and values that heads of
+                                                               a group share; the group whole; what
+                                                               belongs to no head
+Patterns: globs over these names (`"l*.h*"`), unions (`"l0.attn+l1.mlp"`), the field's `"l0h3"`, and
+globs over parameters (`"param:*q_proj*"`): see `patterns`.  Who owns what is found in `ownership`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from slt_notebook.core.space import Piece
+from slt_notebook.errors import ComponentError, InputError, say
+from slt_notebook.models.components import ownership
+from slt_notebook.models.components.patterns import Component, Heads, Parts, layer_of, whole
+from slt_notebook.models.losses import Shells, shell
+
+COUPLED = "a norm over all heads ties them: owners hold for fixed norm statistics"
+
+
+def parts(model: Any, *, heads: bool = True) -> Parts:
+    """The components of a model or of a loss made from one.
+
+    Args:
+        model: a Hugging Face causal LM, any torch module, or a loss of the kit.
+        heads: False leaves attentions whole; else their heads are found when they are asked for.
+
+    Raises:
+        InputError: something without parameters.
+    """
+    module = _module_of(model)
+    if module is None:
+        if not hasattr(model, "params"):
+            raise InputError(
+                say(f"a {type(model).__name__}", "a model or a loss of the kit", "pass a model")
+            )
+        return _plain({n: tuple(v.shape) for n, v in model.params.items()})
+    shapes = {n: tuple(p.shape) for n, p in module.named_parameters()}
+    if not _is_causal_lm(module):
+        return _plain(shapes)
+    return _causal_lm(shell(module), shapes, heads)
+
+
+def components(model: Any):
+    """The components of a model: a table to read, whose index names what can be sampled.
+
+    Heads are derived from gradients and verified: in every attention, heads, shared keys and values
+    and the rest tile the weights exactly once, and moving the weights of one head moves its slot of
+    the output projection's input alone.
+
+    Args:
+        model: a Hugging Face causal LM, any torch module, or a loss of the kit.
+
+    Returns:
+        DataFrame indexed by component, with `kind`, `layer`, `head`, `parameters`, `share` of all
+        parameters, and `note` (tied weights, coupled heads).
+
+    Raises:
+        InputError: not a model.  ComponentError: an attention whose heads cannot be told apart.
+
+    References: the components of 2410.02984 and 2504.18274.
+    """
+    import pandas as pd
+
+    found = parts(model)
+    total = found["full"].size
+    rows = {
+        name: {
+            "kind": c.kind,
+            "layer": c.layer,
+            "head": c.head,
+            "parameters": c.size,
+            "share": c.size / total,
+            "note": c.note,
+        }
+        for name, c in found.components.items()
+    }
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table.index.name = "component"
+    return table.astype({"layer": "Int64", "head": "Int64"})
+
+
+def _module_of(model: Any) -> nn.Module | None:
+    if isinstance(model, nn.Module):
+        return model
+    shells = getattr(model, "shells", None)
+    if isinstance(shells, Shells):
+        inner = shells.get()
+        return getattr(inner, "model", inner) if getattr(model, "kind", "") == "text" else inner
+    return None
+
+
+def _is_causal_lm(module: nn.Module) -> bool:
+    return hasattr(module, "config") and hasattr(module, "get_output_embeddings")
+
+
+def _plain(shapes: Mapping[str, tuple[int, ...]]) -> Parts:
+    pieces = tuple(whole(n, s) for n, s in shapes.items())
+    found = {"full": Component("full", "full", pieces)}
+    for name, shape in shapes.items():
+        found[f"param:{name}"] = Component(f"param:{name}", "parameter", (whole(name, shape),))
+    return Parts(found, shapes)
+
+
+def _causal_lm(model: nn.Module, shapes: Mapping[str, tuple[int, ...]], heads: bool) -> Parts:
+    embedding = model.get_input_embeddings()  # pyright: ignore
+    vocabulary = embedding.weight.shape[0]
+    ids = torch.arange(2 * ownership.TOKENS, device=embedding.weight.device) * 7919 % vocabulary
+    try:
+        layers = ownership.find_layers(model, ids.reshape(2, ownership.TOKENS))
+    except ComponentError:
+        return _plain(shapes)
+    found = {"full": Component("full", "full", tuple(whole(n, s) for n, s in shapes.items()))}
+    outside = [n for n in shapes if layer_of(n, layers.names) is None]
+    ends, tied = _ends(model, shapes, outside, len(layers.names))
+    found |= {c.name: c for c in ends if c.name in ("embed", "positions")}
+    later = {}
+    count = getattr(model.config.get_text_config(), "num_attention_heads", None)  # pyright: ignore
+    for number, (name, attention) in enumerate(zip(layers.names, layers.attentions, strict=True)):
+        found |= {c.name: c for c in _layer(shapes, number, name, attention)}
+        if heads and isinstance(count, int) and f"l{number}.attn" in found:
+            find = partial(_heads, model, number, attention, layers.calls[attention], count)
+            later[f"l{number}.attn"] = Heads(f"l{number}", count, find)
+    found |= {c.name: c for c in ends}
+    return Parts(found, shapes, layers.names, tied, later)
+
+
+def _ends(model, shapes, outside: list[str], depth: int) -> tuple[list[Component], dict]:
+    """What stands before and after the layers."""
+    named = dict(model.named_parameters(remove_duplicate=False))
+    embed, head = model.get_input_embeddings(), model.get_output_embeddings()
+
+    def owned(module) -> list[str]:
+        mine = {id(p) for p in module.parameters()} if module is not None else set()
+        return [n for n in shapes if id(named[n]) in mine]
+
+    first, last = owned(embed), owned(head)
+    places = [
+        n
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Embedding)
+        for n in (f"{name}.weight",)
+        if n in outside and n not in first
+    ]
+    norms = [n for n in outside if len(shapes[n]) == 1 and n not in (*first, *last, *places)]
+    rest = [n for n in outside if n not in (*first, *last, *places, *norms)]
+    both = set(first) & set(last)
+    out = [Component("embed", "embed", _wholes(first, shapes))]
+    if places:
+        out.append(Component("positions", "positions", _wholes(places, shapes)))
+    if norms:
+        modules = {n.rpartition(".")[0] for n in norms}
+        note = "" if len(modules) == 1 else f"all norms outside the layers: {len(modules)}"
+        out.append(Component("final_norm", "norm", _wholes(norms, shapes), note=note))
+    if rest:
+        out.append(Component("rest", "rest", _wholes(rest, shapes)))
+    if both:
+        out[0] = Component("embed", "embed", out[0].pieces, note="tied to unembed: one weight")
+        note = "tied to embed: one weight"
+        out.append(Component("unembed", "unembed", _wholes(last, shapes), note=note))
+        return out, {"unembed": "embed"}
+    if last:
+        out.append(Component("unembed", "unembed", _wholes(last, shapes), first_layer=depth))
+    return out, {}
+
+
+def _layer(shapes, number: int, name: str, attention: str | None) -> Iterator[Component]:
+    mine = [n for n in shapes if n.startswith(f"{name}.")]
+    start = {"layer": number, "first_layer": number}
+    tag = f"l{number}"
+    yield Component(tag, "layer", _wholes(mine, shapes), **start)
+    attended = [n for n in mine if attention and n.startswith(f"{attention}.")]
+    if attended:
+        yield Component(f"{tag}.attn", "attention", _wholes(attended, shapes), **start)
+    others = [n for n in mine if n not in attended]
+    matrices = {n.rpartition(".")[0] for n in others if len(shapes[n]) > 1}
+    mlp = [n for n in others if n.rpartition(".")[0] in matrices]
+    norms = [n for n in others if n not in mlp]
+    if mlp:
+        yield Component(f"{tag}.mlp", "mlp", _wholes(mlp, shapes), **start)
+    if norms:
+        yield Component(f"{tag}.norm", "norm", _wholes(norms, shapes), **start)
+
+
+def _heads(model, layer: int, attention: str, call: tuple, count: int) -> dict[str, Component]:
+    found = ownership.derive(model, attention, call, count)
+    tag, start = f"l{layer}", {"layer": layer, "first_layer": layer}
+    note = COUPLED if found.coupled else ""
+    out = []
+    for head, pieces in enumerate(found.heads):
+        out.append(Component(f"{tag}.h{head}", "head", pieces, head=head, note=note, **start))
+    for number, group in enumerate(found.groups):
+        who = f"heads {group.heads[0]} to {group.heads[-1]}"
+        name = f"{tag}.kv{number}"
+        out.append(Component(name, "keys and values", group.pieces, note=who, **start))
+    for number, group in enumerate(found.groups):
+        pieces = (*group.pieces, *(p for h in group.heads for p in found.heads[h]))
+        who = f"{tag}.kv{number} with heads {group.heads[0]} to {group.heads[-1]}"
+        out.append(Component(f"{tag}.g{number}", "group", pieces, note=who, **start))
+    if found.shared:
+        out.append(Component(f"{tag}.shared", "shared", found.shared, note="of no head", **start))
+    return {c.name: c for c in out}
+
+
+def _wholes(chosen: Sequence[str], shapes: Mapping[str, tuple[int, ...]]) -> tuple[Piece, ...]:
+    return tuple(whole(name, shapes[name]) for name in chosen)

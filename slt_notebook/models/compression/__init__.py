@@ -1,0 +1,1 @@
+"""Compression schemes as pure functions of parameters."""

@@ -1,0 +1,1 @@
+"""Reading finished or running runs and sweeps as labelled xarray trees; no torch."""

@@ -1,0 +1,1 @@
+"""Choice of step size, nbeta and gamma, with the evidence."""

@@ -1,0 +1,124 @@
+"""Can one setting of a sweep be trusted?  Its numbers, a verdict on them, and verdicts in words.
+
+R-hat, ESS and drift do not see a chain that the noise of its batches drives: it settles and agrees,
+at the wrong place.  What sees it is `rho_loc` above 1 and an LLC that changes with the step.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from slt_notebook import names
+from slt_notebook.errors import Diverged, InputError
+from slt_notebook.estimators.health import checks
+from slt_notebook.estimators.llc.llc import llc
+
+BIAS = 0.05  # relative change of the LLC under half the step that is let pass
+NOISE = 0.8  # of rho_loc: above it the localization is what is measured, as in `health`
+HEATED = 1.3  # of the virial ratio: above it the chain is hotter than nbeta says, as in `health`
+SURE, SCREENED = 0.05, 0.2
+"""Error of the change under half the step that is let pass: for a last word on noisy gradients, and
+where gradients are exact or a longer run confirms.  (What cannot be told from no change within two
+errors passes, so that with an error of 0.2 an LLC twice too large can pass.)"""
+
+
+def look(part: xr.Dataset, steps: int) -> dict[str, Any]:
+    """The numbers of one setting; NaN where there are none."""
+    blocks = 40
+    gain = (part[names.LOSS] - part[names.INIT_LOSS]) * part[names.NBETA]
+    traces = gain.transpose(names.CHAIN, names.STEP).values[:, : steps // blocks * blocks]
+    out: dict[str, Any] = dict.fromkeys(
+        ("llc", "mcse", "ess", "rhat", "drift", "virial", "acceptance", "rho_loc", "rho_loc_error"),
+        np.nan,
+    )
+    out["trace"] = traces.reshape(len(traces), blocks, -1).mean(2)
+    out["finite"] = bool((part[names.STATUS] == names.STATUS_OK).all())
+    out["drifts"] = False
+    if not out["finite"]:
+        return out
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            found = llc(part)
+            rows = {c.check: c for c in checks(part)}
+    except (Diverged, InputError):
+        return out
+    out |= {k: float(found[k]) for k in ("mcse", "ess", "rhat", "virial")}
+    out["llc"] = float(found["mean"])
+    out["drift"], out["drifts"] = rows["drift"].value, rows["drift"].verdict in ("warn", "fail")
+    out["acceptance"] = rows["acceptance"].value
+    out["rho_loc"], out["rho_loc_error"] = rows["rho_loc"].value, rows["rho_loc"].uncertainty
+    return out
+
+
+def judge(rows: dict[tuple[float, float, float], dict[str, Any]], error: float = SURE) -> None:
+    """Adds `halved`, `halved_error`, `verdict` and `trusted` to every setting.
+
+    `error` is the largest of `halved_error` that is let pass.
+    """
+    for (g, b, s), row in rows.items():
+        half = rows.get((g, b, s / 2))
+        row["halved"] = row["halved_error"] = np.nan
+        if half is not None and row["llc"]:
+            row["halved"] = (row["llc"] - half["llc"]) / abs(half["llc"] or np.nan)
+            both = np.hypot(row["mcse"], half["mcse"])
+            row["halved_error"] = both / abs(half["llc"] or np.nan)
+        row["verdict"] = verdict(row, half, error)
+    for row in rows.values():
+        row["trusted"] = row["verdict"] == "trusted"
+
+
+def verdict(row: dict[str, Any], half: dict[str, Any] | None, sure: float = SURE) -> str:
+    rho, error = row["rho_loc"], np.nan_to_num(row["rho_loc_error"])
+    if not row["finite"] or not np.isfinite(row["llc"]):
+        return "unstable"
+    if row["llc"] < -2 * np.nan_to_num(row["mcse"]):
+        return "loss falls below w*"
+    if rho > 1 + 2 * error:
+        return "batch noise rules"
+    if rho - 2 * error > NOISE:
+        return "localization rules"
+    if row["virial"] > HEATED:
+        return "hotter than nbeta says"
+    if row["drifts"]:
+        return "still drifting"
+    if row["rhat"] > 1.2:
+        return "chains disagree"
+    if not row["ess"] >= 20:
+        return "too few draws"
+    if half is None:
+        return "only checks the next step"
+    if not np.isfinite(row["halved"]):
+        return "half the step is unstable"
+    # What cannot be told apart is not the same: errors must also be small enough to tell.
+    if abs(row["halved"]) > max(BIAS, 2 * row["halved_error"]):
+        return "depends on the step"
+    return "trusted" if row["halved_error"] < sure else "too few draws"
+
+
+def tally(evidence: xr.Dataset) -> str:
+    """What stood in the way, most frequent first."""
+    said = {
+        "unstable": "the chains diverged",
+        "loss falls below w*": "the loss falls below its value at w*, which is no minimum of it",
+        "batch noise rules": "the loss rises more than under localization alone, so the noise of "
+        "the batches drives the chains (use larger batches, or a smaller nbeta)",
+        "localization rules": "the loss rises as under localization alone, so the data say nothing "
+        "(use a larger nbeta or a smaller gamma)",
+        "hotter than nbeta says": "the virial ratio is above 1.3: the noise of the batches, or too "
+        "large a step, heats the chains (use larger batches, or smaller steps)",
+        "still drifting": "the traces still drift (use more steps)",
+        "chains disagree": "the chains disagree (use more steps)",
+        "too few draws": "too few effective draws to tell (use more steps)",
+        "half the step is unstable": "half the step diverged",
+        "depends on the step": "half the step gives another LLC (use larger batches)",
+        "only checks the next step": "",
+    }
+    found, counts = np.unique(evidence.verdict.values.ravel(), return_counts=True)
+    order = np.argsort(-counts)
+    parts = [f"in {counts[i]} settings {said[str(found[i])]}" for i in order if said[str(found[i])]]
+    return "; ".join(parts) or "nothing was tried"

@@ -1,0 +1,1 @@
+"""Workers, progress, lockstep evaluation, buffering of draws."""

@@ -1,0 +1,50 @@
+"""What would the chains do without a loss?  Draws from the exact law at nbeta = 0, independent.
+
+    w - w* ~ N(0, v),   v the kernel's own stationary variance on gamma/2 |w - w*|^2
+
+A result that looks the same here does not come from the loss: this is the control of every
+susceptibility and refined LLC.  No gradient is taken, and no draw depends on the one before.
+"""
+
+from collections.abc import Iterator
+
+import torch
+
+from slt_notebook.core import streams
+from slt_notebook.core.potential import Potential
+from slt_notebook.core.reductions import row_norms
+from slt_notebook.core.sampler_loop import Step
+from slt_notebook.core.types import column
+
+
+def deviation(kernel, potential: Potential, state):
+    """Standard deviation of every coordinate `[chain, dim]`; None where a loss pulls or no law is.
+
+    Only kernels without memory are drawn in this way: a momentum would have to be drawn too.
+    """
+    if len(state) != 2 or bool((potential.nbeta != 0).any() | (potential.gamma <= 0).any()):
+        return None
+    if kernel.metric.adapt != "never":
+        return None
+    scale = kernel.metric.current(state.metric, state.position)
+    variance = kernel.free_variance(column(potential.gamma, state.position), scale)
+    return variance.sqrt().expand_as(state.position) if bool((variance > 0).all()) else None
+
+
+def free_steps(
+    potential: Potential, state, deviation, *, seed, chains, batches, status, first, last
+) -> Iterator[Step]:
+    """Independent positions in the shape of a walk: see `core.chains.walk`."""
+    gamma = column(potential.gamma, state.position)
+    for index in range(first, last):
+        here, _ = batches(index)
+        noise = streams.noise(seed, chains, index, potential.space.dim, state.position.device)
+        away = deviation * noise
+        state = state._replace(position=potential.center + away)
+        losses = []
+        for row, batch in zip(state.position, here, strict=True):
+            params = potential.space.unflatten(row.clone(), potential.base)
+            losses.append(potential.loss.evaluate(params, batch).nanmean().float())  # pyright: ignore
+        loss, grad = torch.stack(losses), gamma * away
+        virial = ((away.double() * grad).sum(1) / potential.space.dim).float()
+        yield Step(index, state, loss, virial, row_norms(grad), status, None)

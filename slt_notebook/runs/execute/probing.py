@@ -1,0 +1,117 @@
+"""What are the losses of a probe at the positions of the chains, and how do they come home?
+
+No gradient is taken; as many examples are evaluated at once as fit.  On a GPU the losses travel to
+pinned memory while the device goes on, and nobody waits for them but the thread that writes them.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from slt_notebook.core.chunking import Fit, attempt, refuse
+from slt_notebook.core.compilation import Compiler
+from slt_notebook.core.potential import Potential, pinned, shapes
+from slt_notebook.core.types import Batch, Params
+
+
+def measure(
+    loss: Any, potential: Potential, position: Tensor, alive: Tensor, probe: Batch, ask: bool
+) -> Tensor:
+    """Losses of a probe at every position: float32 `[chain, example[, token]]`, NaN if dead.
+
+    Args:
+        position: `[chain, dim]`.
+        alive: bool `[chain]`.
+        ask: whether to look which chains are alive, and leave the others out.
+
+    Raises:
+        OutOfMemory: not even one example fits.
+    """
+    out: list[Tensor | None] = []
+    for place, row in enumerate(position):
+        if ask and not bool(alive[place]):
+            out.append(None)
+            continue
+        # Rows of a block lie differently in memory, and vector instructions round by that.
+        row = row if not row.data_ptr() % 64 else row.clone()
+        params = potential.space.unflatten(row, potential.base)
+        out.append(evaluate(loss, params, probe, potential.fit, potential.compiler))
+    first = next((values for values in out if values is not None), None)
+    if first is None:
+        one = {key: value[:1] for key, value in probe.items()}
+        shape = loss.evaluate(loss.params, one).shape[1:]
+        size = len(next(iter(probe.values())))
+        return position.new_full((len(position), size, *shape), torch.nan, dtype=torch.float32)
+    nan = torch.full_like(first, torch.nan)
+    every = torch.stack([nan if values is None else values for values in out])
+    if ask:
+        return every
+    return torch.where(alive.reshape(-1, *[1] * first.dim()), every, torch.nan)
+
+
+def evaluate(
+    loss: Any, params: Params, probe: Batch, fit: Fit, compiler: Compiler | None = None
+) -> Tensor:
+    """Losses of all examples at `params`, float32 `[example[, token]]`, in parts that fit.
+
+    With a compiler the parts are of one size where that can be, so that one form serves them.
+    """
+    size = len(next(iter(probe.values())))
+    ask = loss.evaluate if compiler is None else partial(_compiled, compiler, loss)
+    parts, start = [], 0
+    with torch.no_grad():
+        while start < size:
+            rows = fit.rows if compiler is None else -(-size // -(-size // fit.rows))
+            rows = min(rows, size - start)
+            part = {key: value[start : start + rows] for key, value in probe.items()}
+            value = attempt(partial(ask, params, part))
+            if value is None:
+                if rows == 1:
+                    raise refuse("one example of a probe", next(iter(probe.values())).device)
+                fit.fewer_rows(rows)
+                continue
+            parts.append(value.float())
+            start += rows
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _compiled(compiler: Compiler, loss: Any, params: Params, part: Batch) -> Tensor:
+    def make(compiled):
+        own = getattr(loss, "pinned_evaluate", None)
+        return compiled(pinned(loss) if own is None else own())
+
+    what = f"probe evaluation of {len(next(iter(part.values())))} examples"
+    return compiler.call(what, shapes(part), make, loss.evaluate, dict(params), part)
+
+
+@dataclass(frozen=True)
+class Returned:
+    """A tensor on its way from the device to the host."""
+
+    _held: Tensor
+    _event: Any
+
+    def here(self) -> bool:
+        """Whether it has arrived; never waits."""
+        return self._event is None or self._event.query()
+
+    def tensor(self) -> Tensor:
+        """The values, in host memory; waits until they are there."""
+        if self._event is not None:
+            self._event.synchronize()
+        return self._held
+
+
+def returned(values: Tensor) -> Returned:
+    """Starts the way home of `values`; the device does not stop for it."""
+    values = values.detach()
+    if values.device.type != "cuda":
+        return Returned(values.cpu(), None)
+    held = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    held.copy_(values, non_blocking=True)
+    event = torch.cuda.Event()
+    event.record()
+    return Returned(held, event)

@@ -1,0 +1,1 @@
+"""Tasks, partition of the work and memory, before a run starts."""

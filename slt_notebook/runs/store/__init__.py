@@ -1,0 +1,1 @@
+"""Writing runs and sweeps as Zarr stores."""

@@ -1,0 +1,102 @@
+"""What lies in the folder of a sweep?  A run's store for every entry, and an index of them."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import zarr
+
+from slt_notebook import names
+from slt_notebook.errors import StoreError, StoreMismatch, say
+from slt_notebook.results.sweep import read_index
+from slt_notebook.runs.plan.task import Task, compare
+from slt_notebook.runs.store.run_store import CURSOR
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run of a sweep."""
+
+    dataset: str
+    checkpoint: str
+    component: str
+
+    @property
+    def path(self) -> str:
+        """File name within the folder."""
+        parts = [p for p in (self.dataset, self.checkpoint, self.component) if p]
+        plain = "__".join(re.sub(r"[^A-Za-z0-9.-]+", "-", part) for part in parts)
+        same = all(re.fullmatch(r"[A-Za-z0-9.-]+", part) for part in parts)
+        if same and len(plain) < 100:
+            return f"{plain}.zarr"
+        import hashlib
+
+        return f"{plain[:80]}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:8]}.zarr"
+
+
+def complete(path: Path, task: Task) -> bool:
+    """Whether the store at `path` holds the whole of `task` already."""
+    try:
+        group = zarr.open_group(str(path), mode="r")
+        if compare(group.attrs[names.A_TASK], task) != "same":  # pyright: ignore
+            return False
+        steps = group[names.CHECKPOINT][CURSOR][:].max(1)  # pyright: ignore
+        sampling = group[names.SAMPLING]
+        control = sampling[names.CONTROL_LOSS][:]  # pyright: ignore
+    except (FileNotFoundError, KeyError, StoreError):
+        return False
+    alive = sampling[names.STATUS][:] == names.STATUS_OK  # pyright: ignore
+    reached = (steps >= task.steps) | ~alive
+    # Controls are the last that a run writes; without gamma there is no law to draw them from.
+    drawn = ~(control != control).all(1) | ~alive
+    return bool(reached.all() and (drawn.all() or not any(task.gamma)))
+
+
+def check_settings(folder: Path, dataset: str, tasks: Sequence[Task]) -> None:
+    """Refuses a folder whose runs have other settings than `tasks`."""
+    index = read_index(folder) if (folder / names.SWEEP_INDEX).exists() else {"runs": []}
+    here = [r for r in index["runs"] if r["dataset"] == dataset]
+    for row in here:
+        meta = folder / row["path"] / "zarr.json"
+        if not meta.exists():
+            continue
+        stored = json.loads(meta.read_text())["attributes"][names.A_TASK]
+        plain = {k: v for k, v in json.loads(stored).items() if k not in ("component", "model")}
+        asked = json.loads(tasks[0].to_json())
+        try:
+            compare(json.dumps({**asked, **plain}), tasks[0])
+        except StoreMismatch as cause:
+            raise StoreMismatch(
+                f"{str(folder)!r} holds runs of other settings, and one comparison needs one: "
+                f"{row['path']} differs.\n{cause}"
+            ) from cause
+        return
+
+
+def write_index(folder: Path, entries: Sequence[Entry]) -> None:
+    """Adds `entries` to the index of a folder, which is made if need be; never half a file.
+
+    Raises:
+        StoreError: the folder holds other things.
+    """
+    if folder.exists() and any(folder.iterdir()) and not (folder / names.SWEEP_INDEX).exists():
+        raise StoreError(
+            say(
+                f"{str(folder)!r}, a folder with other things in it",
+                "an empty place or a sweep of this kit",
+                "pass another store=...",
+            )
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    old = read_index(folder)["runs"] if (folder / names.SWEEP_INDEX).exists() else []
+    rows = {(r["dataset"], r["checkpoint"], r["component"]): r["path"] for r in old}
+    rows |= {(e.dataset, e.checkpoint, e.component): e.path for e in entries}
+    runs = [
+        {"dataset": d, "checkpoint": c, "component": name, "path": path}
+        for (d, c, name), path in rows.items()
+    ]
+    new = folder / f".{names.SWEEP_INDEX}.new"
+    new.write_text(json.dumps({names.A_SCHEMA: names.SCHEMA, "runs": runs}, indent=1))
+    new.replace(folder / names.SWEEP_INDEX)

@@ -1,0 +1,1 @@
+"""Matrices, embeddings and component grids."""

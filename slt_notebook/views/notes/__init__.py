@@ -1,0 +1,1 @@
+"""Notes on a run: W3C Web Annotations."""
