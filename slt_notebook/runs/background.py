@@ -1,43 +1,42 @@
-"""What do a run and a sweep have in common?  Work in a thread of its own, to be waited for."""
+"""Work in a thread of its own, whose end and error another thread can wait for."""
 
 import threading
-from typing import Self
-
-import xarray as xr
+from collections.abc import Callable
 
 
 class Background:
-    """Work that has been started, goes on, or has ended.
+    """Work that has not started, goes on, or has ended.
 
-    Whoever inherits sets `_thread`, which sets `_done` at its end and `_error` if it failed, and
-    has a `tree`.
+    Attributes:
+        error: what the work raised, or None; final once `ended()` is true.
     """
 
-    _thread: threading.Thread
-    # An event, and not `join`: in CPython 3.11 a Ctrl-C inside `join` marks a living thread as
-    # dead, and every later `join` returns at once.
-    _done: threading.Event
-    _error: BaseException | None
+    def __init__(self, work: Callable[[], None], name: str):
+        self.error: BaseException | None = None
+        self._work = work
+        # An event, and not `join`: in CPython 3.11 a Ctrl-C inside `join` marks a living thread as
+        # dead, and every later `join` returns at once.
+        self._ended = threading.Event()
+        # A daemon thread dies with the interpreter; stores then resume from their last flush.
+        self._thread = threading.Thread(target=self._go, name=name, daemon=True)
 
-    @property
-    def tree(self) -> xr.DataTree:
-        raise NotImplementedError
+    def _go(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:  # reported by `raise_error`, never swallowed
+            self.error = error
+        finally:
+            self._ended.set()
 
-    def start(self) -> Self:
+    def start(self) -> None:
+        """Starts the thread."""
         self._thread.start()
-        return self
 
-    def wait(self, timeout: float | None = None) -> xr.DataTree:
-        """Waits for the end (at most `timeout` seconds) and returns the tree so far.
+    def ended(self, timeout: float | None = 0) -> bool:
+        """Whether the work has ended, after at most `timeout` seconds (None: wait for the end)."""
+        return self._ended.wait(timeout)
 
-        Raises:
-            Exception: whatever stopped the work (a full disk, say); draws written before are kept.
-        """
-        self._done.wait(timeout)
-        if self._error is not None:
-            raise self._error
-        return self.tree
-
-    def inspect(self) -> xr.DataTree:
-        """The tree as it is now; what is not yet drawn is NaN."""
-        return self.tree
+    def raise_error(self) -> None:
+        """Raises what stopped the work, if anything did."""
+        if self.error is not None:
+            raise self.error

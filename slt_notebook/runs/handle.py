@@ -1,37 +1,49 @@
-"""What does one hold while a run goes on?  A `Run`: wait, look, pause, stop, read."""
+"""The handle of a run: wait, look, pause, stop, read."""
 
 import shutil
-import threading
 import weakref
-from typing import Any
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Any, Self
 
 import xarray as xr
 
 from slt_notebook import names
 from slt_notebook.results.tree import open_run
+from slt_notebook.runs import show
 from slt_notebook.runs.background import Background
+from slt_notebook.runs.execute.job import Job
 from slt_notebook.runs.execute.threads import threads_sharing_cores
-from slt_notebook.runs.execute.worker import Job, run_chains
+from slt_notebook.runs.execute.worker import run_chains
 from slt_notebook.runs.plan.memory import MemoryPlan
 
 
-class Run(Background):
-    """A run that goes on, has stopped or is finished.
+class Run:
+    """A run that is ready to start, goes on, was stopped or is finished.
 
     Attributes:
-        task: what it does.
-        path: where its store is, or None if it lives in memory.
-        memory: what it holds in memory and how its work is cut.
+        task: what is sampled.
+        path: folder of its store, or None if it lives in memory.
+        memory: what it holds in memory, and how its work is divided.
     """
 
     def __init__(
         self,
         job: Job,
-        blocks: list[tuple[int, ...]],
+        blocks: Sequence[tuple[int, ...]],
         executor: Any,
         memory: MemoryPlan,
         temporary: bool,
     ):
+        """A run that has not started.
+
+        Args:
+            job: what its workers share; its store is open.
+            blocks: places of the chains of each worker in `job.task.chains`.
+            executor: what runs the workers, or None for threads of the run's own.
+            memory: the plan by which the work is divided.
+            temporary: whether the store is removed with this handle.
+        """
         self.task = job.task
         self.memory = memory
         self.path = None if temporary else job.store.path
@@ -40,40 +52,35 @@ class Run(Background):
         self._job = job
         self._blocks = blocks
         self._executor = executor
-        self._error: BaseException | None = None
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="slt-run", daemon=True)
-        # A daemon thread dies with the interpreter; the store then resumes from its last flush.
+        self._background = Background(self._work, "slt-run")
 
-    # What it does -------------------------------------------------------------------------------
+    # The work -----------------------------------------------------------------------------------
 
     def _work(self) -> None:
         job = self._job
         try:
             if self._executor is not None:
-                futures = [self._executor.submit(run_chains, job, b) for b in self._blocks]
-                _collect(job, futures)
+                _collect(job, [self._executor.submit(run_chains, job, b) for b in self._blocks])
             elif len(self._blocks) == 1:
                 run_chains(job, self._blocks[0])
             else:
                 with threads_sharing_cores(len(self._blocks)) as pool:
                     _collect(job, [pool.submit(run_chains, job, b) for b in self._blocks])
-            job.board.finish(*self._verdict())
-        except BaseException as error:  # reported by wait(), never swallowed
-            self._error = error
-            job.board.finish("failed", f"{type(error).__name__}: {error}")
-            if job.seat is not None:
-                job.seat.stop_all()
+            job.progress.finish(*self._outcome())
+        except BaseException as error:
+            job.progress.finish("failed", f"{type(error).__name__}: {error}")
+            job.evaluator.abort()
+            raise
         finally:
             self.close()
 
-    def _verdict(self) -> tuple[str, str]:
-        board = self._job.board
-        if board.stopping:
+    def _outcome(self) -> tuple[str, str]:
+        """The last stage and its message."""
+        if self._job.progress.stopping:
             where = f"store={str(self.path)!r}" if self.path else "a store=... (this one had none)"
             return "stopped", (
-                f"stopped; every finished draw is kept. To go on, call sample again with {where} "
-                "and the same settings."
+                f"stopped; every finished draw is kept. To continue, call sample again with "
+                f"{where} and the same settings."
             )
         codes, since = self._job.store.status(range(len(self.task.chains)))
         dead = [
@@ -83,38 +90,72 @@ class Run(Background):
         ]
         return "finished", "; ".join([*dead, *self.memory.fit.halved, *self.compiled])
 
-    # Verbs --------------------------------------------------------------------------------------
+    # What one can do with it --------------------------------------------------------------------
+
+    def start(self) -> Self:
+        """Starts sampling in a thread of its own, and returns at once."""
+        self._background.start()
+        return self
+
+    def wait(self, timeout: float | None = None) -> xr.DataTree:
+        """Waits for the end (at most `timeout` seconds) and returns the tree so far.
+
+        Raises:
+            Exception: whatever stopped the run (a full disk, say); draws written before are kept.
+        """
+        self._background.ended(timeout)
+        self._background.raise_error()
+        return self.tree
+
+    def ended(self, timeout: float | None = 0) -> bool:
+        """Whether the run has ended and its store is closed, after at most `timeout` seconds."""
+        return self._background.ended(timeout)
+
+    def raise_error(self) -> None:
+        """Raises what stopped the run, if anything did."""
+        self._background.raise_error()
+
+    def inspect(self) -> xr.DataTree:
+        """The tree as it is now; what is not yet drawn is NaN."""
+        return self.tree
 
     def close(self) -> None:
-        """Lets go of the store, at the end or where nothing is to begin."""
-        if self._job.seat is not None:
-            self._job.seat.leave()
+        """Closes the store: at the end, or of a run that is not to be started."""
+        self._job.evaluator.leave()
         self._job.writer.shutdown(wait=True)
         self._job.store.close()
-        self._done.set()
 
     def pause(self) -> None:
-        """Stands still after the current step, until `resume`."""
-        self._job.board.pause()
+        """Waits after the current step, until `resume`."""
+        self._job.progress.pause()
 
     def resume(self) -> None:
-        """Goes on after `pause`."""
-        self._job.board.resume()
+        """Continues after `pause`."""
+        self._job.progress.resume()
+
+    def request_stop(self) -> None:
+        """Stops after the current step; returns at once."""
+        self._job.progress.stop()
+
+    def stop_at_exit(self) -> None:
+        """Stops the run when the interpreter ends, so that its last draws are written."""
+        weakref.finalize(self, self._job.progress.stop)
 
     def cancel(self, timeout: float | None = 60) -> None:
-        """Stops after the current step and writes what is done; `sample` can go on later."""
-        self._job.board.stop()
-        self._done.wait(timeout)
+        """Stops after the current step and writes what is done; `sample` can continue it later."""
+        self.request_stop()
+        self._background.ended(timeout)
 
     @property
     def compiled(self) -> list[str]:
-        """What was compiled, how long that took, and from how many calls on it pays."""
+        """What was compiled, how long that took, and after how many calls it pays."""
         found = self._job.potential.compiler
         return [] if found is None else list(found.notes)
 
     @property
     def finished(self) -> bool:
-        return self._job.board.progress()["stage"] in ("finished", "stopped", "failed")
+        """Whether the run is finished, was stopped or has failed."""
+        return self.progress()["stage"] in ("finished", "stopped", "failed")
 
     @property
     def tree(self) -> xr.DataTree:
@@ -123,9 +164,9 @@ class Run(Background):
         # A temporary store goes with this handle; a tree that outlives it must hold its values.
         return tree if self.path is not None else tree.load()
 
-    def progress(self) -> dict:
+    def progress(self) -> dict[str, Any]:
         """A snapshot: stage, step(s), draw(s), tokens_per_s, seconds_left, chains, loss, ..."""
-        return self._job.board.progress()
+        return self._job.progress.snapshot()
 
     def __repr__(self) -> str:
         p = self.progress()
@@ -136,19 +177,21 @@ class Run(Background):
         )
 
     def _repr_html_(self) -> str:
-        from slt_notebook.views.card import run_card
-
-        return run_card(self.tree, path=self.path, progress=self.progress())
+        return show.card(self.tree, self.path, self.progress())
 
 
-def _collect(job: Job, futures: list) -> None:
-    """Waits for all; when one fails the others stop at their next step, and keep what they did."""
+def _collect(job: Job, futures: Sequence[Future]) -> None:
+    """Waits for all workers; when one fails, the others stop at their next step.
+
+    Raises:
+        BaseException: the first error, once all have ended; what was drawn before is kept.
+    """
     first = None
     for future in futures:
         try:
             future.result()
         except BaseException as error:
             first = first or error
-            job.board.stop()
+            job.progress.stop()
     if first is not None:
         raise first

@@ -1,4 +1,4 @@
-"""What would a run hold in memory?  Asked before it is started."""
+"""`slt.memory_plan`: what a run would hold in memory, before it is started."""
 
 import inspect
 from collections.abc import Sequence
@@ -8,14 +8,12 @@ import torch
 
 from slt_notebook.models.probes import Probe
 from slt_notebook.runs.execute.shared import Shared
-from slt_notebook.runs.plan import partition as plan
 from slt_notebook.runs.plan.memory import MemoryPlan, memory_plan_of
-from slt_notebook.runs.plan.prepare import check_inputs, shape_of
-from slt_notebook.runs.plan.task import refuse_unknown
-from slt_notebook.runs.sample import sample
+from slt_notebook.runs.plan.settings import Speed, from_keywords
+from slt_notebook.runs.prepare import check_inputs, device_of, layout
 
-_OTHERS = ("loss", "data", "probes", "components", "device", "store", "blocking", "progress",
-           "checkpoints", "unknown")  # fmt: skip
+_NO_MATTER = ("store", "blocking", "progress", "checkpoints")
+"""Parameters of `slt.sample` that do not change what one run holds."""
 
 
 def memory_plan(
@@ -24,16 +22,21 @@ def memory_plan(
     *,
     probes: Sequence[Probe] = (),
     components: str = "full",
-    device: str | torch.device = "auto",
+    device: str | torch.device = Speed.device,
     **settings: Any,
 ) -> MemoryPlan:
-    """What `slt.sample` with the same arguments would hold in memory, and how it would be cut.
+    """What `slt.sample` with the same arguments would hold in memory, and how it would be divided.
 
     Nothing is sampled or written.  Activations are measured on one example.  A run whose chunk does
-    not fit after all halves it and goes on: `run.memory.fit.halved` says so.
+    not fit after all halves it and continues: `run.memory.fit.halved` says so.
 
     Args:
-        loss, data, probes, components, device, settings: as in `slt.sample` (one component).
+        loss: as in `slt.sample`.
+        data: as in `slt.sample`.
+        probes: as in `slt.sample`.
+        components: one component, as in `slt.sample`.
+        device: as in `slt.sample`.
+        settings: the other parameters of `slt.sample`, with the same defaults.
 
     Returns:
         A `MemoryPlan`: print it, or take its `table`.
@@ -41,17 +44,13 @@ def memory_plan(
     Raises:
         InputError, ComponentError: bad input, as `slt.sample` raises it.
     """
-    known = {name: p.default for name, p in inspect.signature(sample).parameters.items()}
-    refuse_unknown(
-        {k: v for k, v in settings.items() if k not in known}, list(known), "slt.memory_plan"
-    )
-    chosen = {k: settings.get(k, v) for k, v in known.items() if k not in _OTHERS}
+    others = [*list(inspect.signature(memory_plan).parameters)[:-1], *_NO_MATTER]
+    chosen, speed = from_keywords({**settings, "device": device}, "slt.memory_plan", others)
     probes = check_inputs(loss, data, probes)
-    where = plan.pick_device(device, next(iter(loss.params.values())).device)
-    shared = Shared(loss, data, probes, where)
-    task, space, states, blocks = shape_of(shared, components, chosen)
-    tensors = data.take(1).tensors(where)
+    where = device_of(loss, speed)
+    shared = Shared(loss, data, probes, where, chosen.probe_dtype)
+    plan = layout(shared, components, chosen, speed)
     return memory_plan_of(
-        task, shared.loss, space, states, data, probes, tensors, where, len(blocks),
-        chosen["chain_chunk"],
+        plan.task, shared.loss, plan.space, plan.states, data, probes,
+        data.take(1).tensors(where), where, len(plan.blocks), speed.chain_chunk,
     )  # fmt: skip

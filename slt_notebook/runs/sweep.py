@@ -1,41 +1,37 @@
-"""How are components, checkpoints and datasets sampled in one call?  As runs in one folder.
+"""`slt.sweep`: components, checkpoints and datasets in one call, as runs in one folder.
 
     folder/
-      sweep.json                     which run is which; their settings are one
-      step100__l0.h1.zarr  ...       ordinary run stores, each resumable as it is
+      sweep.json                     which run is which; all have the same settings
+      step100__l0.h1.zarr  ...       ordinary run stores, each of which can be resumed
 
 Noise and batches are functions of (seed, chain, step), so runs of one sweep read the same batches.
-The runs of one checkpoint share what follows from its weights: see `shared`.
+The runs of one checkpoint share what follows from its weights: see `execute/shared.py`.
 """
 
+import inspect
 import sys
 import tempfile
 import threading
-import weakref
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
-from slt_notebook.errors import InputError, nearest, say
+from slt_notebook.errors import InputError, say
 from slt_notebook.models.causal_lm import causal_lm
 from slt_notebook.models.components.patterns import Parts, refuse_overlap
 from slt_notebook.models.probes import Probe
-from slt_notebook.runs.execute.lockstep import cut, seat
+from slt_notebook.runs.execute.grouping import lockstep_groups, make_lockstep
 from slt_notebook.runs.execute.shared import Shared
 from slt_notebook.runs.handle import Run
-from slt_notebook.runs.plan import partition as plan
-from slt_notebook.runs.plan.prepare import check_inputs, plan_task, prepare
-from slt_notebook.runs.sample import somebody_looks
+from slt_notebook.runs.plan.settings import Settings, Speed, from_keywords
+from slt_notebook.runs.prepare import check_inputs, device_of, plan_task, prepare
+from slt_notebook.runs.show import is_interactive, watch_sweep
 from slt_notebook.runs.store.sweep_folder import Entry, check_settings, complete, write_index
-from slt_notebook.runs.sweep_handle import Sweep, watch
-
-DEFAULTS = {
-    "kernel": None, "nbeta": None, "gamma": 100.0, "chains": 4, "draws": 200, "burnin": 0,
-    "thin": 1, "batch_size": 32, "batches": "per_chain", "seed": 0,
-    "probe_dtype": "float32", "chain_chunk": None, "compile": False, "executor": None,
-}  # fmt: skip
+from slt_notebook.runs.sweep_handle import Groups, Sweep
 
 
 def sweep(
@@ -46,16 +42,17 @@ def sweep(
     checkpoints: Any = None,
     probes: Sequence[Probe] = (),
     store: str | Path | None = None,
-    device: Any = "auto",
+    device: str | torch.device = Speed.device,
     blocking: bool = True,
     progress: bool | None = None,
     **settings: Any,
 ) -> Sweep:
-    """Samples every component at every checkpoint (on every dataset), with one setting.
+    """Samples every component at every checkpoint (on every dataset), with the same settings.
 
-    What does not depend on the component is computed once a checkpoint: losses at w*, the baseline,
-    and for components of later layers the hidden states before them.  Runs that are finished are
-    not repeated; a stopped sweep goes on; a later call may add components and checkpoints.
+    What does not depend on the component is computed once per checkpoint: losses at w*, the
+    baseline, and for components of later layers the hidden states before them.  Runs that are
+    finished are not repeated; a stopped sweep continues; a later call may add components and
+    checkpoints.
 
     Args:
         loss: a loss of the kit; with `checkpoints=[labels]` a function from a label to a loss or
@@ -64,8 +61,12 @@ def sweep(
         components: names, globs and unions of `slt.components(model)`.  Each name that a glob
             matches is a component of its own; a union `"a+b"` is one.
         checkpoints: labels such as `slt.revisions("tiny-lm")`, or `{label: loss or model}`.
-        probes, store, device, blocking, progress, settings: as in `slt.sample`; `store` is the
-            folder of the sweep.
+        probes: as in `slt.sample`.
+        store: the folder of the sweep; None keeps it in memory.
+        device: as in `slt.sample`.
+        blocking: as in `slt.sample`.
+        progress: as in `slt.sample`.
+        settings: the other settings of `slt.sample`, with the same defaults.
 
     Returns:
         A `Sweep`; `sweep.tree` has the dims (checkpoint, component, chain, draw, example, token).
@@ -74,16 +75,26 @@ def sweep(
         InputError, ComponentError: bad input, before any work starts.
         StoreMismatch: the folder holds runs with other settings; the difference is listed.
     """
-    wrong = [name for name in settings if name not in DEFAULTS]
-    if wrong:
-        raise InputError(
-            say(
-                f"the keyword {wrong[0]!r}",
-                f"one that slt.sweep takes{nearest(wrong[0], DEFAULTS)}",
-                "see help(slt.sweep) and help(slt.sample)",
-            )
-        )
-    settings = {**DEFAULTS, **settings}
+    others = list(inspect.signature(sweep).parameters)[:-1]
+    chosen, speed = from_keywords({**settings, "device": device}, "slt.sweep", others)
+    return run_sweep(
+        loss, data, probes, components, checkpoints, chosen, speed, store, blocking, progress
+    )
+
+
+def run_sweep(
+    loss: Any,
+    data: Probe | Mapping[str, Probe],
+    probes: Sequence[Probe],
+    components: str | Sequence[str],
+    checkpoints: Any,
+    settings: Settings,
+    speed: Speed,
+    store: str | Path | None,
+    blocking: bool,
+    progress: bool | None,
+) -> Sweep:
+    """See `sweep`."""
     datasets = dict(data) if isinstance(data, Mapping) else {"": data}
     points = _points(loss, checkpoints)
     patterns = [components] if isinstance(components, str) else list(components)
@@ -91,11 +102,11 @@ def sweep(
     first = _loss_of(points[first_label], first_label)
     for probe in datasets.values():
         probes = check_inputs(first, probe, probes)
-    where = plan.pick_device(device, next(iter(first.params.values())).device)
-    dtype = settings["probe_dtype"]
-    start = {d: Shared(first, probe, probes, where, dtype) for d, probe in datasets.items()}
+    share = partial(
+        Shared, probes=probes, device=device_of(first, speed), probe_dtype=settings.probe_dtype
+    )
+    start = {d: share(first, probe) for d, probe in datasets.items()}
     known, chosen = _components(next(iter(start.values())), patterns)
-    temporary = store is None
     folder = (
         Path(tempfile.mkdtemp(prefix="slt-")) / "sweep"
         if store is None
@@ -106,67 +117,72 @@ def sweep(
         check_settings(folder, d, [plan_task(start[d], name, settings) for name in chosen])
     write_index(folder, entries)
 
-    def work(stop: threading.Event):
+    def groups(stop: threading.Event) -> Groups:
         for label, point in points.items():
             made = first if label == first_label else _loss_of(point, label)
             for d, probe in datasets.items():
                 check_inputs(made, probe, probes)
-                shared = (
-                    start[d] if label == first_label else Shared(made, probe, probes, where, dtype)
-                )
+                shared = start[d] if label == first_label else share(made, probe)
                 shared.know(known)
                 here = [e for e in entries if (e.dataset, e.checkpoint) == (d, label)]
-                yield from _in_step(shared, here, folder, settings, stop)
+                yield from _groups_of(shared, here, folder, settings, speed, stop)
                 shared.forget_prefix()
 
-    found = Sweep(folder, entries, work, temporary).start()
+    found = Sweep(folder, entries, groups, temporary=store is None).start()
     if not blocking:
-        weakref.finalize(found, found._stop.set)
+        found.stop_at_exit()
         return found
     try:
-        if somebody_looks() if progress is None else progress:
-            watch(found)
+        if is_interactive() if progress is None else progress:
+            watch_sweep(found)
         found.wait()
     except KeyboardInterrupt:
         found.cancel()
-        print(f"stopped; the same call goes on ({found!r})", file=sys.stderr)
+        print(f"stopped; the same call continues it ({found!r})", file=sys.stderr)
     return found
 
 
-def _in_step(shared: Shared, here: Sequence[Entry], folder: Path, settings, stop):
-    """`(how many were complete, [(entry, run), ...])`, runs that walk in step at a time."""
+def _groups_of(
+    shared: Shared,
+    here: Sequence[Entry],
+    folder: Path,
+    settings: Settings,
+    speed: Speed,
+    stop: threading.Event,
+) -> Groups:
+    """The groups of runs of one checkpoint and dataset, each prepared when its turn comes."""
     tasks = [plan_task(shared, entry.component, settings) for entry in here]
-    whole = [complete(folder / e.path, t) for e, t in zip(here, tasks, strict=True)]
-    places = [i for i, known in enumerate(whole) if not known]
+    known = [complete(folder / e.path, t) for e, t in zip(here, tasks, strict=True)]
+    places = [i for i, done in enumerate(known) if not done]
     if any((folder / here[i].path).exists() for i in places):
-        places = list(range(len(here)))  # who has begun goes on with whom it began
+        places = list(range(len(here)))  # a run that has begun stays in the group it began with
     else:
-        yield sum(whole), []
-    for group in cut(shared, [(here[i].component, tasks[i]) for i in places], settings):
-        group = [places[i] for i in group]
-        chosen = [i for i in group if not whole[i]]
+        yield sum(known), []
+    pairs = [(here[i].component, tasks[i]) for i in places]
+    for group in lockstep_groups(shared, pairs, speed):
         if stop.is_set():
             return
-        runs: dict[int, Run] = {}
+        members = [places[i] for i in group]
+        several = len(group) > 1 and not all(known[i] for i in members)
+        lockstep = make_lockstep(shared, [pairs[i] for i in group]) if several else None
+        runs: list[tuple[Entry, Run]] = []
         try:
-            for i in chosen:
+            for number, i in enumerate(members):
+                if known[i]:
+                    continue
+                join = None if lockstep is None else partial(lockstep.join, number)
                 path = folder / here[i].path
-                runs[group.index(i)] = prepare(
-                    shared, here[i].component, path, alone=len(group) == 1, **settings
-                )
-            if runs and len(group) > 1:
-                known = None if all(here[i].component == "full" for i in group) else shared.parts
-                spaces = [plan.resolve(here[i].component, shared.loss, known) for i in group]
-                seat(runs, spaces)
+                run = prepare(shared, here[i].component, path, settings, speed, join)
+                runs.append((here[i], run))
         except BaseException:
-            for run in runs.values():
+            for _, run in runs:
                 run.close()
             raise
-        done = len(group) - len(chosen) if len(places) == len(here) else 0
-        yield done, [(here[group[number]], run) for number, run in runs.items()]
+        done = len(members) - len(runs) if len(places) == len(here) else 0
+        yield done, runs
 
 
-def _points(loss, checkpoints) -> dict[str, Any]:
+def _points(loss: Any, checkpoints: Any) -> dict[str, Any]:
     """Label to a loss, a model, or a function that makes one."""
     if checkpoints is None:
         return {"": loss}
@@ -190,7 +206,8 @@ def _points(loss, checkpoints) -> dict[str, Any]:
     return points
 
 
-def _loss_of(point: Any, label: str):
+def _loss_of(point: Any, label: str) -> Any:
+    """The loss of a checkpoint, made if need be."""
     made = point() if callable(point) and not hasattr(point, "evaluate") and not isinstance(
         point, nn.Module
     ) else point  # fmt: skip

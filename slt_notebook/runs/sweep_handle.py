@@ -1,11 +1,11 @@
-"""How is a sweep followed, waited for, stopped?  By a handle; a thread of its own does the work."""
+"""The handle of a sweep: a thread that works through its runs, to be followed and stopped."""
 
 import shutil
-import sys
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, Self
 
 import xarray as xr
 
@@ -14,70 +14,109 @@ from slt_notebook.runs.background import Background
 from slt_notebook.runs.handle import Run
 from slt_notebook.runs.store.sweep_folder import Entry
 
+Groups = Iterator[tuple[int, Sequence[tuple[Entry, Run]]]]
+"""(how many further runs were complete already, runs that are sampled at the same time)."""
 
-class Sweep(Background):
-    """Runs in one folder, worked through one after the other, small ones several in step.
+
+class Sweep:
+    """Runs in one folder, sampled one after the other, small ones several in lockstep.
 
     Attributes:
         path: the folder, or None if it lives in memory.
         entries: all runs, in the order of work.
     """
 
-    def __init__(self, folder: Path, entries: list[Entry], work, temporary: bool):
+    def __init__(
+        self,
+        folder: Path,
+        entries: Sequence[Entry],
+        groups: Callable[[threading.Event], Groups],
+        temporary: bool,
+    ):
+        """A sweep that has not started.
+
+        Args:
+            folder: where its runs are.
+            entries: all runs.
+            groups: makes the groups of runs one after the other; told by an event when to end.
+            temporary: whether the folder is removed with this handle.
+        """
         self.path = None if temporary else folder
-        self.entries = entries
+        self.entries = list(entries)
         if temporary:
             weakref.finalize(self, shutil.rmtree, folder.parent, ignore_errors=True)
-        self._folder, self._work = folder, work
-        self._done = threading.Event()
+        self._folder, self._groups = folder, groups
         self._stop = threading.Event()
-        self._error: BaseException | None = None
-        self._current: list[tuple[Entry, Run]] = []  # those that walk now, in step
-        self._finished = 0
+        self._current: Sequence[tuple[Entry, Run]] = []  # sampled now
+        self._complete = 0
         self._messages: list[str] = []
-        self._thread = threading.Thread(target=self._go, name="slt-sweep", daemon=True)
+        self._background = Background(self._work, "slt-sweep")
 
-    def _go(self) -> None:
+    def _work(self) -> None:
         try:
-            for done, pairs in self._work(self._stop):
-                self._finished += done
-                self._current = pairs
-                self._walk(pairs)
-                for entry, run in pairs:
+            for complete, group in self._groups(self._stop):
+                self._complete += complete
+                self._current = group
+                self._sample(group)
+                for entry, run in group:
                     if run.progress()["message"]:
                         self._messages.append(f"{entry.path}: {run.progress()['message']}")
                 if self._stop.is_set():
                     break
-                self._finished += len(pairs)
+                self._complete += len(group)
                 self._current = []
-        except BaseException as error:  # reported by wait(), never swallowed
-            self._error = error
         finally:
             self._current = []
-            self._done.set()
 
-    def _walk(self, pairs: Sequence[tuple[Entry, Run]]) -> None:
-        """Runs that walk in step, to their end; an error in one has stopped the others."""
-        for _, run in pairs:
+    def _sample(self, group: Sequence[tuple[Entry, Run]]) -> None:
+        """Runs of a group, to their end; an error in one has stopped the others."""
+        for _, run in group:
             run.start()
             if self._stop.is_set():
-                run._job.board.stop()
-        for _, run in pairs:
-            run._done.wait()
-        for _, run in pairs:
-            if run._error is not None:
-                raise run._error
+                run.request_stop()
+        for _, run in group:
+            run.ended(None)
+        for _, run in group:
+            run.raise_error()
+
+    def start(self) -> Self:
+        """Starts sampling in a thread of its own, and returns at once."""
+        self._background.start()
+        return self
+
+    def wait(self, timeout: float | None = None) -> xr.DataTree:
+        """Waits for the end (at most `timeout` seconds) and returns the tree so far.
+
+        Raises:
+            Exception: whatever stopped the sweep (a full disk, say); draws written before are kept.
+        """
+        self._background.ended(timeout)
+        self._background.raise_error()
+        return self.tree
+
+    def ended(self, timeout: float | None = 0) -> bool:
+        """Whether the sweep has ended, after at most `timeout` seconds."""
+        return self._background.ended(timeout)
+
+    def inspect(self) -> xr.DataTree:
+        """The tree as it is now; what is not yet drawn is NaN."""
+        return self.tree
+
+    def stop_at_exit(self) -> None:
+        """Stops the sweep when the interpreter ends."""
+        weakref.finalize(self, self._stop.set)
 
     def cancel(self, timeout: float | None = 60) -> None:
-        """Stops after the current step; the same call goes on later."""
+        """Stops after the current step; the same call continues it later."""
         self._stop.set()
         for _, run in self._current:
-            run._job.board.stop()
-        self._done.wait(timeout)
+            run.request_stop()
+        self._background.ended(timeout)
 
     @property
     def finished(self) -> bool:
-        return self._done.is_set()
+        """Whether the sweep is finished, was stopped or has failed."""
+        return self._background.ended()
 
     @property
     def tree(self) -> xr.DataTree:
@@ -85,15 +124,18 @@ class Sweep(Background):
         tree = open_sweep(self._folder)
         return tree if self.path is not None else tree.load()
 
-    def progress(self) -> dict:
-        """A snapshot: run(s), `components` that are sampled now (several where small runs walk in
-        step), and under `current` the progress of the one of these that is least far."""
-        pairs = list(self._current)
-        found = [run.progress() for _, run in pairs]
+    def progress(self) -> dict[str, Any]:
+        """A snapshot: complete `run`(s), `components` that are sampled now, messages.
+
+        There are several components where small runs are sampled in lockstep; `current` is the
+        progress of the one that has made the fewest steps.
+        """
+        group = list(self._current)
+        found = [run.progress() for _, run in group]
         return {
-            "run": self._finished,
+            "run": self._complete,
             "runs": len(self.entries),
-            "components": [entry.component for entry, _ in pairs],
+            "components": [entry.component for entry, _ in group],
             "current": min(found, key=lambda p: p["step"], default=None),
             "messages": list(self._messages),
         }
@@ -101,21 +143,5 @@ class Sweep(Background):
     def __repr__(self) -> str:
         p = self.progress()
         where = self.path if self.path is not None else "in memory"
-        stage = "finished" if self.finished else "going on"
+        stage = "finished" if self.finished else "running"
         return f"<Sweep {stage}: {p['run']} of {p['runs']} runs, {where}>"
-
-
-def watch(found: Sweep) -> None:
-    """Shows the progress of a sweep in a terminal, until it ends."""
-    from tqdm.auto import tqdm
-
-    with tqdm(total=len(found.entries), unit="run", file=sys.stderr) as bar:
-        while not found._done.wait(0.3):
-            p = found.progress()
-            now = p["current"]
-            if now is not None:
-                first, *more = p["components"]
-                where = f"{first} and {len(more)} more in step" if more else first
-                bar.set_postfix_str(f"{where}, step {now['step']}/{now['steps']}")
-            bar.update(p["run"] - bar.n)
-        bar.update(found.progress()["run"] - bar.n)

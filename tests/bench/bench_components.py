@@ -23,8 +23,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 import slt_notebook as slt
 from slt_notebook.models.components.catalog import parts
 from slt_notebook.runs.execute import shared
-from slt_notebook.runs.execute.probing import measure
-from slt_notebook.runs.plan.prepare import prepare as prepare_run
+from slt_notebook.runs.plan.settings import Settings, Speed
+from slt_notebook.runs.prepare import prepare as prepare_run
 from tests.bench.bench_sampling import prepare
 
 PREFIX_OF = "l9+l10+l11"
@@ -76,10 +76,12 @@ def prefix(rounds: int) -> None:
         one = shared.Shared(loss, data, [probe], torch.device("cpu"))
         one.know(known)
         jobs[name] = prepare_run(
-            one, PREFIX_OF, None, kernel=slt.SGLD(1e-7), nbeta=10.0, gamma=100.0, chains=1,
-            draws=200, burnin=0, thin=1, batch_size=2, batches="per_chain", seed=0,
-            chain_chunk=None, executor=None,
-        )._job  # fmt: skip
+            one,
+            PREFIX_OF,
+            None,
+            Settings(kernel=slt.SGLD(1e-7), nbeta=10.0, chains=1, batch_size=2),
+            Speed(),
+        )._job
         print(f"{name}: {jobs[name].loss.depth} layers", flush=True)
     shared.PREFIX_BYTES = limit
     spent = {(name, what): [] for name in jobs for what in ("gradient", "probe")}
@@ -90,9 +92,7 @@ def prefix(rounds: int) -> None:
             began = time.thread_time()
             job.potential.evaluate(at, [batch])
             middle = time.thread_time()
-            measure(
-                job.probe_loss, job.potential, at, torch.tensor([True]), job.probes["probe"], True
-            )
+            job.evaluator.measure("probe", at, torch.tensor([True]), True)
             if number:
                 spent[name, "gradient"].append(middle - began)
                 spent[name, "probe"].append(time.thread_time() - middle)

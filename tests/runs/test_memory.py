@@ -15,9 +15,10 @@ from slt_notebook.core.chunking import Fit
 from slt_notebook.core.space import Space
 from slt_notebook.runs.execute import worker
 from slt_notebook.runs.execute.shared import Shared
-from slt_notebook.runs.plan import partition as plan
+from slt_notebook.runs.plan import partition
 from slt_notebook.runs.plan.memory import activations
-from slt_notebook.runs.plan.prepare import prepare
+from slt_notebook.runs.plan.settings import Settings, Speed
+from slt_notebook.runs.prepare import prepare
 from tests.runs.problems import language
 
 SETTINGS = {
@@ -119,6 +120,19 @@ def test_the_plan_counts_what_a_run_holds():
         slt.memory_plan(loss, data, draw=3)
 
 
+def test_the_plan_takes_every_setting_of_a_run_and_refuses_what_the_run_refuses(monkeypatch):
+    from slt_notebook.runs import memory_plan as module
+
+    loss, data, _ = problem()
+    made = []
+    monkeypatch.setattr(module, "Shared", lambda *a: made.append(Shared(*a)) or made[-1])
+    settings = {**SETTINGS, "probe_dtype": "bfloat16", "batches": "shared", "chain_chunk": 2}
+    found = slt.memory_plan(loss, data, probes=[data], store="not made", **settings)
+    assert found.fit.chains == 2 and made[0].probe_dtype == "bfloat16"
+    with pytest.raises(slt.InputError, match="probe_dtype='float8'"):
+        slt.memory_plan(loss, data, batch_size=8, probe_dtype="float8")
+
+
 def test_activations_are_what_the_backward_pass_keeps():
     module = torch.nn.Sequential(torch.nn.Linear(50, 200), torch.nn.Tanh(), torch.nn.Linear(200, 1))
     loss = slt.supervised(module, lambda out, y: (out[:, 0] - y).square())
@@ -161,10 +175,10 @@ def test_a_chunk_is_cut_before_the_run_where_memory_is_short(monkeypatch):
     module = torch.nn.Linear(4096, 512)
     loss = slt.supervised(module, lambda out, y: out.square().sum(1) - y)
     data = slt.array_probe("d", np.ones((64, 4096), "f"), np.ones(64, "f"))
-    monkeypatch.setattr(plan, "free_memory", lambda device: 120_000_000)
+    monkeypatch.setattr(partition, "free_memory", lambda device: 120_000_000)
     found = slt.memory_plan(loss, data, chains=2, batch_size=64)
     assert found.fit.chains == 1 and found.fit.examples is None
-    monkeypatch.setattr(plan, "free_memory", lambda device: 1_000_000)
+    monkeypatch.setattr(partition, "free_memory", lambda device: 1_000_000)
     assert slt.memory_plan(loss, data, chains=1, batch_size=64).fit.examples < 64
 
 
@@ -189,17 +203,17 @@ class Syncs(TorchDispatchMode):
 @pytest.mark.parametrize("batch_size", [8, 24])
 def test_no_step_makes_the_host_wait_for_the_device(kernel, batch_size, monkeypatch):
     """The way that is taken on a GPU, walked on a CPU where waits can be counted."""
-    monkeypatch.setattr(worker, "asks", lambda device: False)
+    monkeypatch.setattr(worker, "may_ask", lambda device: False)
     monkeypatch.setattr(worker, "_controls", lambda *a: None)  # their number grows to 8
     counts = {}
     for draws in (12, 28):  # both have the Metropolis tests at draws 0 and 10
         loss, data, _ = problem()
         shared = Shared(loss, data, [data], torch.device("cpu"))
-        run = prepare(
-            shared, "full", None, kernel=kernel, nbeta=4.0, gamma=10.0, chains=3, draws=draws,
-            burnin=2, thin=1, batch_size=batch_size, batches="per_chain", seed=0,
-            chain_chunk=None, executor=None,
+        settings = Settings(
+            kernel=kernel, nbeta=4.0, gamma=10.0, chains=3, draws=draws, burnin=2,
+            batch_size=batch_size,
         )  # fmt: skip
+        run = prepare(shared, "full", None, settings, Speed())
         with Syncs() as seen:
             worker.run_chains(run._job, (0, 1, 2))
         counts[draws] = seen.count
@@ -221,7 +235,7 @@ def test_the_way_of_a_gpu_gives_the_same_draws_and_stops_the_same_chains(monkeyp
     settings = {**SETTINGS, "draws": 60, "kernel": slt.SGLD((0.02, 1e-4, 1e-4, 0.3))}
     trees = []
     for asks in (True, False):
-        monkeypatch.setattr(worker, "asks", lambda device, asks=asks: asks)
+        monkeypatch.setattr(worker, "may_ask", lambda device, asks=asks: asks)
         trees.append(slt.sample(of, data, probes=[data], **settings).tree)
     one, other = trees
     assert (one["sampling"]["status"] != 0).any() and (one["sampling"]["status"] == 0).any()

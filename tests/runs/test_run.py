@@ -17,6 +17,7 @@ import xarray as xr
 import slt_notebook as slt
 from slt_notebook import names
 from slt_notebook.errors import StoreError
+from slt_notebook.runs.store import layout
 from slt_notebook.runs.store import run_store as store_module
 from tests.runs.problems import language, regression
 
@@ -331,7 +332,7 @@ def test_ctrl_c_keeps_what_is_done(tmp_path):
 KILLED = """
 import sys, time
 import slt_notebook as slt
-from slt_notebook.runs import buffer
+from slt_notebook.runs.execute import buffer
 from tests.runs.problems import language
 buffer.FLUSH_SECONDS = 0.02
 _, loss, data = language()
@@ -397,7 +398,7 @@ def test_a_store_is_made_whole_or_not_at_all(text, tmp_path, monkeypatch):
     path = tmp_path / "run.zarr"
     path.mkdir()  # an empty folder is a place for a store
     with monkeypatch.context() as broken:
-        broken.setattr(store_module.RunStore, "_create_probe", lambda *a: 1 / 0)
+        broken.setattr(layout, "_create_probe", lambda *a: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run_text(text, store=path)
     assert list(path.iterdir()) == []

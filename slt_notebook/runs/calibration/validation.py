@@ -1,8 +1,8 @@
-"""Has the chosen setting arrived where it goes, and how wrong can its estimate be?
+"""Confirmation of a chosen setting: whether its LLC has converged, and how wrong it can be.
 
 A chain that starts at w* reaches the stiff directions of the loss first and the soft ones last, so
-its LLC rises ever more slowly, and looks settled (R-hat, ESS, drift) long before it is.  What sees
-it is a run of twice the length.  This one goes on until doubling no longer changes the answer.
+its LLC rises ever more slowly, and looks converged (R-hat, ESS, drift) long before it is.  A run of
+twice the length shows that.  This one is extended until doubling no longer changes the answer.
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ import xarray as xr
 from slt_notebook import names
 from slt_notebook.errors import Diverged
 from slt_notebook.estimators.llc.llc import llc
-from slt_notebook.runs.sample import sample
+from slt_notebook.models.probes import Probe
+from slt_notebook.runs.plan.settings import Settings, Speed
+from slt_notebook.runs.prepare import start_run
 
 CHAINS = 4
 DOUBLINGS = 3
 
 
 @dataclass(frozen=True)
-class Settled:
-    """A run of one setting, and of half its step, that was made longer until it stood still.
+class Confirmation:
+    """A run of one setting, and of half its step, extended until its LLC stopped changing.
 
     Attributes:
         ok: chains stayed finite, and the last doubling changed the LLC by less than was asked.
@@ -51,36 +53,51 @@ class Settled:
     why: str = ""
 
 
-def settle(
-    loss, data, *, kernel, nbeta: float, gamma: float, steps: int, precision: float, **settings: Any
-) -> Settled:
-    """Walks `CHAINS` chains of a setting and of half its step until they have arrived.
+def confirm(
+    loss: Any,
+    data: Probe,
+    component: str,
+    settings: Settings,
+    speed: Speed,
+    *,
+    steps: int,
+    precision: float,
+) -> Confirmation:
+    """Samples `CHAINS` chains of a setting and of half its step until the LLC stops changing.
 
     Args:
+        loss: as in `slt.sample`.
+        data: as in `slt.sample`.
+        component: as in `slt.sample`.
+        settings: kernel with one step size, nbeta, gamma, batches and seed.
+        speed: as in `slt.sample`.
         steps: of the first attempt; doubled at most `DOUBLINGS` times.
         precision: half of it is the relative change by a doubling that counts as none (or two of
             its errors, where these are below `precision`): what is left to come after a change is
             about as large as the change.
     """
+    kernel: Any = settings.kernel
+    sizes = (kernel.step_size,) * CHAINS + (kernel.step_size / 2,) * CHAINS
     several = replace(
-        kernel, step_size=(kernel.step_size,) * CHAINS + (kernel.step_size / 2,) * CHAINS
+        settings, kernel=replace(kernel, step_size=sizes), chains=2 * CHAINS, burnin=0
     )
-    with tempfile.TemporaryDirectory(prefix="slt-settle-") as folder:
+    found = None
+    with tempfile.TemporaryDirectory(prefix="slt-confirm-") as folder:
         for doubling in range(DOUBLINGS + 1):
             length = steps * 2**doubling
-            run = sample(
-                loss, data, kernel=several, nbeta=nbeta, gamma=gamma, chains=2 * CHAINS, burnin=0,
-                draws=length, store=Path(folder) / "run.zarr", progress=False, blocking=False,
-                **settings,
+            run = start_run(
+                loss, data, (), component, replace(several, draws=length), speed,
+                Path(folder) / "run.zarr",
             )  # fmt: skip
             found = _measure(run.wait()[names.SAMPLING].to_dataset().load(), length, precision)
             if found.ok or found.why.startswith("diverged"):
                 return found
+    assert found is not None
     return found
 
 
-def _measure(sampling: xr.Dataset, length: int, precision: float) -> Settled:
-    lost = Settled(
+def _measure(sampling: xr.Dataset, length: int, precision: float) -> Confirmation:
+    lost = Confirmation(
         False, np.nan, np.nan, np.nan, np.nan, (np.nan, np.nan), length, length // 2, 0.0
     )
     if not (sampling[names.STATUS] == names.STATUS_OK).all():
@@ -106,7 +123,7 @@ def _measure(sampling: xr.Dataset, length: int, precision: float) -> Settled:
         why = f"still changing by {doubled:+.1%} (error {doubled_error:.1%}) after {length} steps"
     elif abs(halved) > max(0.05, 2 * halved_error):
         why = f"half the step gives an LLC that is {-halved:+.1%} apart"
-    return Settled(
+    return Confirmation(
         not why, mean, mcse, doubled, halved, (mean - width, mean + width), length, length // 2,
         float(late["ess"]), why,
     )  # fmt: skip

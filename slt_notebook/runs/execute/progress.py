@@ -1,23 +1,35 @@
-"""How do a run and those who watch it talk?  Flags to pause and stop, and a board of progress."""
+"""Progress of a run that goes on, and requests to pause and stop it."""
 
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from torch import Tensor
+
+from slt_notebook import names
+from slt_notebook.core.sampler_loop import Step
+from slt_notebook.runs.execute.probing import Returned, returned
+from slt_notebook.runs.plan.settings import Task
 
 TRACE = 240
 """Points of the live loss trace kept per chain."""
+REPORT_SECONDS = 0.25
+"""How often the progress of a run on a GPU is read."""
 
 
 @dataclass
-class Board:
-    """State of a run that goes on; every method may be called from any thread.
+class Progress:
+    """How far a run is; every method may be called from any thread.
 
     Attributes:
         chains: indices of the chains.
         steps, draws: how many each chain will make.
         tokens_per_step: losses with gradient per chain and step, for the speed shown.
+        stage: "preparing", "burn-in", "sampling", "paused", "finished", "stopped" or "failed".
+        message: what there is to say at the end.
     """
 
     chains: tuple[int, ...]
@@ -29,7 +41,7 @@ class Board:
     _step: dict[int, int] = field(default_factory=dict)
     _draw: dict[int, int] = field(default_factory=dict)
     _status: dict[int, str] = field(default_factory=dict)
-    _trace: dict[int, list] = field(default_factory=dict)
+    _trace: dict[int, list[tuple[int, float]]] = field(default_factory=dict)
     _stride: int = 1
     _began: float | None = None
     _first: int = 0
@@ -47,21 +59,25 @@ class Board:
             self._trace[chain] = []
         self._stride = max(1, self.steps // TRACE)
 
-    # Verbs of the watcher -----------------------------------------------------------------------
+    # Requests -----------------------------------------------------------------------------------
 
     def pause(self) -> None:
+        """Asks the workers to wait after the current step, until `resume`."""
         self._go.clear()
 
     def resume(self) -> None:
+        """Lets the workers continue after `pause`."""
         self._go.set()
 
     def stop(self) -> None:
+        """Asks the workers to end after the current step."""
         self._stop.set()
         self._go.set()
 
-    # Verbs of the workers -----------------------------------------------------------------------
+    # Reports of the workers ---------------------------------------------------------------------
 
-    def start(self, chains: tuple[int, ...], step: int) -> None:
+    def start(self, chains: Sequence[int], step: int) -> None:
+        """Says that `chains` begin at `step`."""
         with self._lock:
             for chain in chains:
                 self._step[chain] = step
@@ -69,7 +85,24 @@ class Board:
                 self._began = time.monotonic()
             self._first = sum(self._step.values())
 
-    def record(self, chains, step: int, draw: int, loss, status, burnin: int) -> None:
+    def record(
+        self,
+        chains: Sequence[int],
+        step: int,
+        draw: int,
+        loss: Sequence[float],
+        status: Sequence[str],
+        burnin: int,
+    ) -> None:
+        """Says where `chains` are after `step`, with the loss and status of each.
+
+        Args:
+            chains: their indices.
+            step: number of the step that has been made.
+            draw: draws that are complete.
+            loss, status: one of each per chain.
+            burnin: steps of burn-in.
+        """
         with self._lock:
             self.stage = "burn-in" if step < burnin else "sampling"
             for chain, value, text in zip(chains, loss, status, strict=True):
@@ -77,8 +110,8 @@ class Board:
                 if step % self._stride == 0:
                     self._trace[chain].append((step, value))
 
-    def wait_here(self) -> bool:
-        """Blocks while paused; whether to go on."""
+    def wait_while_paused(self) -> bool:
+        """Returns whether to go on, after waiting while the run is paused."""
         if not self._go.is_set():
             with self._lock:
                 before, self.stage = self.stage, "paused"
@@ -90,18 +123,20 @@ class Board:
         return not self._stop.is_set()
 
     def finish(self, stage: str, message: str = "") -> None:
+        """Says how the run ended: a last stage, and a message."""
         with self._lock:
             self.stage, self.message = stage, message
             self._ended = time.monotonic()
 
     @property
     def stopping(self) -> bool:
+        """Whether the run was asked to stop."""
         return self._stop.is_set()
 
     # Reading ------------------------------------------------------------------------------------
 
-    def progress(self) -> dict:
-        """A snapshot; see `Run.progress`."""
+    def snapshot(self) -> dict[str, Any]:
+        """Everything as plain data; see `Run.progress`."""
         with self._lock:
             done = sum(self._step.values())
             total = self.steps * len(self.chains)
@@ -129,5 +164,47 @@ class Board:
             }
 
 
-def plain(values) -> list[float]:
-    return np.asarray(values, dtype=float).tolist()
+@dataclass
+class ProgressReporter:
+    """Reports the steps of some chains to a `Progress`: each step, or on a GPU now and then.
+
+    Reading values from a GPU makes the host wait.  There, values are copied in the background and
+    reported once they have arrived, at most every `REPORT_SECONDS`.
+
+    Attributes:
+        progress: what is reported to.
+        chains: indices of the chains.
+        task: of the run.
+        ask: whether values may be read at once.
+    """
+
+    progress: Progress
+    chains: tuple[int, ...]
+    task: Task
+    ask: bool
+    _waiting: tuple[int, Returned, Returned] | None = None
+    _next: float = 0.0
+
+    def report(self, step: Step) -> None:
+        """Reports a step, or begins to."""
+        if self.ask:
+            self._record(step.index, step.loss.cpu(), step.status.cpu())
+            return
+        if self._waiting is None and time.monotonic() >= self._next:
+            self._waiting = step.index, returned(step.loss), returned(step.status)
+            self._next = time.monotonic() + REPORT_SECONDS
+        if self._waiting is not None and self._waiting[1].here() and self._waiting[2].here():
+            self.finish()
+
+    def finish(self) -> None:
+        """Reports what is still on its way."""
+        if self._waiting is not None:
+            index, loss, status = self._waiting
+            self._record(index, loss.tensor(), status.tensor())
+            self._waiting = None
+
+    def _record(self, index: int, loss: Tensor, status: Tensor) -> None:
+        texts = [names.STATUS_TEXT[code] for code in status.numpy().tolist()]
+        values = np.asarray(loss.numpy(), dtype=float).tolist()
+        draw = self.task.draws_at(index + 1)
+        self.progress.record(self.chains, index, draw, values, texts, self.task.burnin)

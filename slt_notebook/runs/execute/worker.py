@@ -1,10 +1,9 @@
-"""What does one worker do?  It walks its chains, measures the probes, and hands rows to a writer.
+"""The work of one thread: samples its chains, measures the probes, and hands rows to a writer.
 
-Results go to the store from a background thread with bounded memory: see `buffer`.
+Results go to the store from a background thread with bounded memory: see `buffer.py`.
 """
 
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,40 +16,22 @@ from slt_notebook.core import streams
 from slt_notebook.core.potential import Potential
 from slt_notebook.core.sampler_loop import walk
 from slt_notebook.core.steppers.blocked import of_chains
-from slt_notebook.core.types import Batch, column
-from slt_notebook.runs.execute.baseline import Baseline
-from slt_notebook.runs.execute.buffer import Buffer, Glance
-from slt_notebook.runs.execute.free_chain import deviation, free_steps
+from slt_notebook.core.types import Batch, Kernel, column
+from slt_notebook.runs.execute.buffer import Buffer
+from slt_notebook.runs.execute.exact_draws import exact_deviation, exact_steps
+from slt_notebook.runs.execute.job import Job
 from slt_notebook.runs.execute.probing import measure
-from slt_notebook.runs.execute.progress import Board
-from slt_notebook.runs.plan.task import CONTROLS, Task
-from slt_notebook.runs.store.run_store import RunStore
-
-
-@dataclass
-class Job:
-    """Everything that the workers of one run share."""
-
-    task: Task
-    loss: Any
-    probe_loss: Any  # the same, or in half precision
-    potential: Potential  # hyperparameters of all chains of the task
-    data: Batch
-    probes: dict[str, Batch]
-    baseline: Baseline
-    store: RunStore
-    board: Board
-    writer: ThreadPoolExecutor
-    seat: Any = None  # where the run walks in step with others: a `group.Seat`
+from slt_notebook.runs.execute.progress import ProgressReporter
+from slt_notebook.runs.plan.settings import CONTROLS
 
 
 def run_chains(job: Job, rows: tuple[int, ...]) -> None:
-    """Walks the chains in `rows` (places in `task.chains`) from where they stand to the end."""
-    task, board = job.task, job.board
+    """Samples the chains in `rows` (places in `task.chains`) from their checkpoint to the end."""
+    task, progress = job.task, job.progress
     chains = tuple(task.chains[row] for row in rows)
     device = job.potential.center.device
     pick = torch.tensor(rows, device=device)
-    potential = _part(job.potential, pick)
+    potential = _of_chains(job.potential, pick)
     kernel = of_chains(task.kernel, rows)
     start = kernel.init(potential.center.expand(len(rows), -1).clone())
     first, saved = job.store.resume_point(rows)
@@ -65,26 +46,41 @@ def run_chains(job: Job, rows: tuple[int, ...]) -> None:
     codes = np.where(since >= first, names.STATUS_OK, codes)
     since = np.where(codes == names.STATUS_OK, -1, since)
     status = torch.from_numpy(codes.astype(np.int8)).to(device)
-    board.start(chains, first)
+    progress.start(chains, first)
     buffer = Buffer(job, rows, first, since, sum(leaf.nbytes for leaf in leaves))
     if first < task.steps:
-        state, status = _walk(job, chains, potential, kernel, state, status, first, buffer)
-    if job.seat is not None:
-        job.seat.leave()
-    if not board.stopping:  # while the last checkpoint is written
+        state, status = _sample(job, chains, potential, kernel, state, status, first, buffer)
+    job.evaluator.leave()
+    if not progress.stopping:  # while the last checkpoint is written
         _controls(job, rows, chains, potential, kernel, state, status)
-    buffer.settle()
+    buffer.wait_for_write()
 
 
-def _walk(job, chains, potential, kernel, state, status, first, buffer):
-    task, board = job.task, job.board
+def _sample(
+    job: Job,
+    chains: tuple[int, ...],
+    potential: Potential,
+    kernel: Kernel,
+    state: Any,
+    status: Tensor,
+    first: int,
+    buffer: Buffer,
+) -> tuple[Any, Tensor]:
+    """Makes all steps from `first` on, and returns the state and status of the chains after them.
+
+    Args:
+        chains: indices of the chains.
+        potential: with the hyperparameters of these chains.
+        state, status: before step `first`.
+    """
+    task, progress = job.task, job.progress
     device = potential.center.device
     size = task.data["examples"]
     cache: dict[int, tuple] = {}
 
     def batch_of(chain: int, step: int) -> tuple[Batch, Tensor, Tensor]:
         index = streams.batch(task.seed, chain, step, task.batch_size, size)
-        places = sent(index, device)
+        places = to_device(index, device)
         return {k: v[places] for k, v in job.data.items()}, *job.baseline.at(index, places)
 
     def batches(step: int) -> tuple[list[Batch], Tensor]:
@@ -103,12 +99,12 @@ def _walk(job, chains, potential, kernel, state, status, first, buffer):
         draw, within = divmod(step - task.burnin, task.thin)
         return draw >= 0 and within == task.thin - 1 and task.tests_at(draw)
 
-    ask = asks(device)
-    law = deviation(kernel, potential, state)
-    if law is not None:
-        steps = free_steps(
-            potential, state, law, seed=task.seed, chains=chains, batches=batches, status=status,
-            first=first, last=task.steps,
+    ask = may_ask(device)
+    deviation = exact_deviation(kernel, potential, state)
+    if deviation is not None:
+        steps = exact_steps(
+            potential, state, deviation, seed=task.seed, chains=chains, batches=batches,
+            status=status, first=first, last=task.steps,
         )  # fmt: skip
     else:
         steps = walk(
@@ -116,43 +112,51 @@ def _walk(job, chains, potential, kernel, state, status, first, buffer):
             status=status, first=first, last=task.steps, burnin=task.burnin, accept_at=accept_at,
             norm_at=buffer.draws, ask=ask,
         )  # fmt: skip
-    if not board.wait_here():
+    if not progress.wait_while_paused():
         return state, status
-    glance = Glance(board, chains, task, ask)
+    reporter = ProgressReporter(progress, chains, task, ask)
     for step in steps:
         state, status = step.state, step.status
         buffer.add_step(step, potential, ask)
-        glance.at(step)
-        go_on = board.wait_here()
+        reporter.report(step)
+        go_on = progress.wait_while_paused()
         last = not go_on or step.index + 1 == task.steps
         if last or buffer.due():
             buffer.flush(step.index + 1, state, status, last)
         if last:
             break
-    glance.finish()
+    reporter.finish()
     return state, status
 
 
-def asks(device: torch.device) -> bool:
-    """Whether looking at values of a step is free: on a GPU the host would wait for the device."""
+def may_ask(device: torch.device) -> bool:
+    """Whether reading values of a step costs nothing: on a GPU the host would wait for it."""
     return device.type == "cpu"
 
 
-def sent(values: np.ndarray, device: torch.device) -> Tensor:
-    """An array on the device; from pinned memory, so that the host need not wait."""
+def to_device(values: np.ndarray, device: torch.device) -> Tensor:
+    """An array as a tensor on the device; from pinned memory, so that the host need not wait."""
     tensor = torch.from_numpy(values)
     if device.type != "cuda":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
-def _controls(job, rows, chains, potential, kernel, state, status) -> None:
-    """Batch losses at positions from the exact law of the chain without a loss (nbeta = 0).
+def _controls(
+    job: Job,
+    rows: tuple[int, ...],
+    chains: tuple[int, ...],
+    potential: Potential,
+    kernel: Kernel,
+    state: Any,
+    status: Tensor,
+) -> None:
+    """Writes batch losses at positions from the exact law of the chain without a loss (nbeta = 0).
 
     Every kernel knows its stationary variance on gamma/2 |w - w*|^2 with G as it is at the end.
     Chain by chain: a position of a large model takes memory.
     """
-    task, board = job.task, job.board
+    task = job.task
     potential = replace(potential, compiler=None)  # a few evaluations of another shape
     losses = np.full((len(rows), CONTROLS), np.nan, np.float32)
     at_center = np.full_like(losses, np.nan)
@@ -168,7 +172,7 @@ def _controls(job, rows, chains, potential, kernel, state, status) -> None:
         if not bool(deviation.isfinite().all()):
             continue
         for number in range(task.controls):
-            if board.stopping:
+            if job.progress.stopping:
                 return
             position = streams.noise(
                 task.seed, (chain,), number, potential.space.dim, potential.center.device,
@@ -177,7 +181,7 @@ def _controls(job, rows, chains, potential, kernel, state, status) -> None:
             index = streams.batch(
                 task.seed, chain, number, task.batch_size, task.data["examples"], streams.CONTROL
             )
-            places = sent(index, potential.center.device)
+            places = to_device(index, potential.center.device)
             batch = {key: value[places] for key, value in job.data.items()}
             found = measure(
                 job.loss, potential, position, torch.ones(1, dtype=torch.bool), batch, True
@@ -188,5 +192,5 @@ def _controls(job, rows, chains, potential, kernel, state, status) -> None:
     job.writer.submit(job.store.write_chain, names.CONTROL_LOSS, rows, losses).result()
 
 
-def _part(potential: Potential, pick: Tensor) -> Potential:
+def _of_chains(potential: Potential, pick: Tensor) -> Potential:
     return replace(potential, nbeta=potential.nbeta[pick], gamma=potential.gamma[pick])

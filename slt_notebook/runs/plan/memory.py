@@ -19,8 +19,8 @@ from slt_notebook.core.steppers.blocked import LARGE
 from slt_notebook.core.types import Batch, Params
 from slt_notebook.errors import InputError, say
 from slt_notebook.models.probes import Probe
-from slt_notebook.runs.plan import partition as plan
-from slt_notebook.runs.plan.task import Task
+from slt_notebook.runs.plan import partition
+from slt_notebook.runs.plan.settings import Task
 
 SHARE = 0.6
 """Of the free memory that activations and gradients of one chunk may take: allocators need room."""
@@ -129,18 +129,18 @@ def memory_plan_of(
         workers: blocks of chains that go on at the same time.
         chain_chunk: chains per batched gradient that the user asked for, or None.
     """
-    chains, dim, free = len(task.chains), space.dim, plan.free_memory(device)
+    chains, dim, free = len(task.chains), space.dim, partition.free_memory(device)
     row = 4 * dim
     one, largest = activations(loss, space, loss.params, batch)
-    size = plan.work(dim, task, data)
+    size = partition.work(dim, task, data)
     per_chain = one * task.batch_size + 3 * row
-    at_once = chain_chunk or plan.chunk(chains, size, device, per_chain, free, SHARE)
+    at_once = chain_chunk or partition.chunk(chains, size, device, per_chain, free, SHARE)
     block = -(-chains // workers)
     examples = None
     room = None if free is None else SHARE * free / workers
     if room is not None and at_once == 1 and one * task.batch_size > room:
         examples = max(1, int(room / max(one, 1)))
-    rows = max(map(plan.probe_rows, probes), default=1)
+    rows = max(map(partition.probe_rows, probes), default=1)
     at_a_time = max((min(len(p), rows) for p in probes), default=0)
     at_once = min(at_once, block)
     long = device.type == "cpu" and dim >= LONG and at_once == 1
@@ -170,7 +170,7 @@ def memory_plan_of(
     ]
     items = [item for item in items if item[1] or item[0] == "weights"]
     disk = 4 * chains * task.draws * sum(losses.values()) + 2 * (1 + states) * chains * row
-    how = plan.explain(at_once, chains, size, device, workers)
+    how = partition.explain(at_once, chains, size, device, workers)
     if examples:
         how += f"; {examples} of {task.batch_size} examples per backward pass"
     fit = Fit(at_once, examples, rows)

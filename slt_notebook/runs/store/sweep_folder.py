@@ -1,18 +1,22 @@
-"""What lies in the folder of a sweep?  A run's store for every entry, and an index of them."""
+"""The folder of a sweep: a run's store for every entry, and an index of them."""
 
+import hashlib
 import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import zarr
 
 from slt_notebook import names
 from slt_notebook.errors import StoreError, StoreMismatch, say
 from slt_notebook.results.sweep import read_index
-from slt_notebook.runs.plan.task import Task, compare
-from slt_notebook.runs.store.run_store import CURSOR
+from slt_notebook.runs.plan.settings import Task
+from slt_notebook.runs.plan.task import compare
+from slt_notebook.runs.store.arrays import group_of, values_of
+from slt_notebook.runs.store.checkpoint import steps_reached
 
 
 @dataclass(frozen=True)
@@ -31,8 +35,6 @@ class Entry:
         same = all(re.fullmatch(r"[A-Za-z0-9.-]+", part) for part in parts)
         if same and len(plain) < 100:
             return f"{plain}.zarr"
-        import hashlib
-
         return f"{plain[:80]}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:8]}.zarr"
 
 
@@ -40,17 +42,17 @@ def complete(path: Path, task: Task) -> bool:
     """Whether the store at `path` holds the whole of `task` already."""
     try:
         group = zarr.open_group(str(path), mode="r")
-        if compare(group.attrs[names.A_TASK], task) != "same":  # pyright: ignore
+        if compare(str(group.attrs[names.A_TASK]), task) != "same":
             return False
-        steps = group[names.CHECKPOINT][CURSOR][:].max(1)  # pyright: ignore
-        sampling = group[names.SAMPLING]
-        control = sampling[names.CONTROL_LOSS][:]  # pyright: ignore
+        steps = steps_reached(group)
+        sampling = group_of(group, names.SAMPLING)
+        control = values_of(sampling, names.CONTROL_LOSS)
     except (FileNotFoundError, KeyError, StoreError):
         return False
-    alive = sampling[names.STATUS][:] == names.STATUS_OK  # pyright: ignore
+    alive = values_of(sampling, names.STATUS) == names.STATUS_OK
     reached = (steps >= task.steps) | ~alive
     # Controls are the last that a run writes; without gamma there is no law to draw them from.
-    drawn = ~(control != control).all(1) | ~alive
+    drawn = ~np.isnan(control).all(1) | ~alive
     return bool(reached.all() and (drawn.all() or not any(task.gamma)))
 
 

@@ -9,6 +9,8 @@ from slt_notebook.errors import InputError
 from slt_notebook.runs.calibration import calibrate as module
 from slt_notebook.runs.calibration import verdicts
 from slt_notebook.runs.calibration.calibrate import calibrate
+from slt_notebook.runs.calibration.grid import curvature
+from slt_notebook.runs.plan.settings import Speed
 
 B = slt.benchmarks
 
@@ -42,7 +44,7 @@ def test_the_curvature_is_the_largest_eigenvalue_of_the_hessian():
     problem = B.linear_gaussian(8, 60)
     x = problem.data.fields["inputs"]
     expected = np.linalg.eigvalsh(x.T @ x / 60)[-1]
-    got = module._curvature(problem.loss, problem.data, "full", 60, 0, "cpu")
+    got = curvature(problem.loss, problem.data, "full", 60, 0, Speed(device="cpu"))
     assert got == pytest.approx(expected, rel=0.05)
     before = {k: v.clone() for k, v in problem.loss.params.items()}
     assert all(torch.equal(before[k], problem.loss.params[k]) for k in before)

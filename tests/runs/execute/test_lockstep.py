@@ -1,4 +1,4 @@
-"""Runs that walk in step: the draws of runs alone, and nobody waits for one that is gone."""
+"""Runs evaluated in lockstep have the draws of single runs, and none waits for one that ended."""
 
 import signal
 import subprocess
@@ -15,10 +15,12 @@ import slt_notebook as slt
 from slt_notebook import names
 from slt_notebook.errors import StoreError
 from slt_notebook.results.sweep import run_of
-from slt_notebook.runs.execute import lockstep as group_module
-from slt_notebook.runs.execute.lockstep import Group
+from slt_notebook.runs.execute import grouping
+from slt_notebook.runs.execute.lockstep import Lockstep
 from slt_notebook.runs.execute.shared import Shared
-from slt_notebook.runs.plan import partition as plan
+from slt_notebook.runs.plan import partition
+from slt_notebook.runs.plan.settings import Settings, Speed
+from slt_notebook.runs.prepare import plan_task
 from slt_notebook.runs.store import run_store as store_module
 from tests.runs.problems import language
 
@@ -39,11 +41,11 @@ def text():
 def asked(monkeypatch):
     """How many members each answer went to, and of what kind."""
     seen = []
-    answer = Group._answer
+    answer = Lockstep._answer
     monkeypatch.setattr(
-        Group,
+        Lockstep,
         "_answer",
-        lambda self, asked: seen.append([q.probe for q in asked.values()]) or answer(self, asked),
+        lambda self, asked: seen.append([r.probe for r in asked.values()]) or answer(self, asked),
     )
     return seen
 
@@ -79,14 +81,14 @@ def equal(one: xr.DataTree, other: xr.DataTree) -> None:
         {"components": ["l1.h0", "l1.h3"], "kernel": slt.SGLD(1e-3, metric=slt.RMSProp())},
     ],
 )
-def test_draws_are_those_of_runs_alone(text, asked, changes, monkeypatch):
+def test_draws_are_those_of_single_runs(text, asked, changes, monkeypatch):
     _, loss, data = text
     settings = {**FAST, "probes": [data], **changes}
     together = slt.sample(loss, data, **settings).tree
     members = len(settings["components"])
     assert asked.count([None] * members) >= 7 and asked.count(["train"] * members) == 6
     before = len(asked)
-    # A head that walks alone has a loss of its own, which rounds in its own way: see test_sweep.
+    # A single run of a head has a loss of its own, which rounds in its own way: see test_sweep.
     monkeypatch.setattr(Shared, "_one_head", lambda *a: None)
     alone = slt.sample(loss, data, **settings, **ALONE).tree
     assert len(asked) == before
@@ -106,29 +108,26 @@ def test_any_module_by_its_parameters(asked):
     close(together, slt.sample(loss, data, **settings, **ALONE).tree)
 
 
-def test_who_walks_with_whom(text, monkeypatch):
+def test_which_runs_are_grouped(text, monkeypatch):
     _, loss, data = text
     shared = Shared(loss, data, [], torch.device("cpu"))
-    settings = {"executor": None, "chain_chunk": None}
 
     def task(component, **changes):
         kept = {k: v for k, v in FAST.items() if k not in ("progress", "components")}
-        full = {**kept, "thin": 1, "batches": "per_chain", "seed": 0, **changes}
-        from slt_notebook.runs.plan.prepare import plan_task
+        return component, plan_task(shared, component, Settings(**{**kept, **changes}))
 
-        return component, plan_task(shared, component, full)
-
-    def cut(tasks, **changes):
-        return group_module.cut(shared, tasks, {**settings, **changes})
+    def groups(tasks, **speed):
+        return grouping.lockstep_groups(shared, tasks, Speed(**speed))
 
     mixed = [task(c) for c in ("full", "l0.h0", "l1.h0", "l1.h1", "l0.h1")]
-    assert cut(mixed) == [[0, 1], [2, 3], [4]]  # runs from layer 1 on keep what is before it
-    assert cut(mixed, chain_chunk=3) == cut(mixed, executor=object()) == [[i] for i in range(5)]
-    assert cut([task(c, chains=1) for c in HEADS]) == [[0], [1], [2], [3]]
+    assert groups(mixed) == [[0, 1], [2, 3], [4]]  # runs from layer 1 on keep what is before it
+    single = [[i] for i in range(5)]
+    assert groups(mixed, chain_chunk=3) == groups(mixed, executor=object()) == single
+    assert groups([task(c, chains=1) for c in HEADS]) == [[0], [1], [2], [3]]
     many = [task(c, chains=30) for c in HEADS]
-    assert cut(many) == [[0, 1], [2, 3]] and group_module.ROWS >= 60
-    monkeypatch.setattr(plan, "SMALL", 1.0)
-    assert cut(mixed) == [[i] for i in range(5)]
+    assert groups(many) == [[0, 1], [2, 3]] and grouping.ROWS >= 60
+    monkeypatch.setattr(partition, "SMALL", 1.0)
+    assert groups(mixed) == single
 
 
 def test_a_closed_form_gradient_is_left_alone(asked):
@@ -222,7 +221,7 @@ def test_an_error_in_one_ends_all_and_keeps_what_they_have(text, tmp_path, monke
 
 def test_an_error_of_the_loss_reaches_all(text, monkeypatch):
     _, loss, data = text
-    monkeypatch.setattr(Group, "_gradients", lambda *_: 1 / 0)
+    monkeypatch.setattr(Lockstep, "_gradients", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         slt.sample(loss, data, **FAST)
 
@@ -231,7 +230,7 @@ def test_a_store_in_use_lets_go_of_the_others(text, tmp_path):
     _, loss, data = text
     slt.sample(loss, data, store=tmp_path / "a", **{**FAST, "draws": 1})
     held = store_module.RunStore(tmp_path / "a" / "l0.h2.zarr")
-    held._acquire()
+    held.acquire()
     with pytest.raises(StoreError, match="another run is writing"):
         slt.sample(loss, data, store=tmp_path / "a", **FAST)
     held.close()
@@ -241,7 +240,7 @@ def test_a_store_in_use_lets_go_of_the_others(text, tmp_path):
 SCRIPT = textwrap.dedent("""
     import sys
     import slt_notebook as slt
-    from slt_notebook.runs import buffer
+    from slt_notebook.runs.execute import buffer
     from tests.runs.problems import language
 
     buffer.FLUSH_SECONDS = 0.02

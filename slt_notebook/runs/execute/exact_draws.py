@@ -1,4 +1,4 @@
-"""What would the chains do without a loss?  Draws from the exact law at nbeta = 0, independent.
+"""Independent draws from the exact law at nbeta = 0, where no loss pulls the chains.
 
     w - w* ~ N(0, v),   v the kernel's own stationary variance on gamma/2 |w - w*|^2
 
@@ -6,21 +6,24 @@ A result that looks the same here does not come from the loss: this is the contr
 susceptibility and refined LLC.  No gradient is taken, and no draw depends on the one before.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from slt_notebook.core import streams
 from slt_notebook.core.potential import Potential
 from slt_notebook.core.reductions import row_norms
 from slt_notebook.core.sampler_loop import Step
-from slt_notebook.core.types import column
+from slt_notebook.core.types import Batch, Kernel, column
 
 
-def deviation(kernel, potential: Potential, state):
-    """Standard deviation of every coordinate `[chain, dim]`; None where a loss pulls or no law is.
+def exact_deviation(kernel: Kernel, potential: Potential, state: Any) -> Tensor | None:
+    """Standard deviation of every coordinate `[chain, dim]` at nbeta = 0.
 
-    Only kernels without memory are drawn in this way: a momentum would have to be drawn too.
+    None where a loss pulls or there is no stationary law.  Only kernels without memory are drawn in
+    this way: a momentum would have to be drawn too.
     """
     if len(state) != 2 or bool((potential.nbeta != 0).any() | (potential.gamma <= 0).any()):
         return None
@@ -31,10 +34,25 @@ def deviation(kernel, potential: Potential, state):
     return variance.sqrt().expand_as(state.position) if bool((variance > 0).all()) else None
 
 
-def free_steps(
-    potential: Potential, state, deviation, *, seed, chains, batches, status, first, last
+def exact_steps(
+    potential: Potential,
+    state: Any,
+    deviation: Tensor,
+    *,
+    seed: int,
+    chains: tuple[int, ...],
+    batches: Callable[[int], tuple[list[Batch], Tensor]],
+    status: Tensor,
+    first: int,
+    last: int,
 ) -> Iterator[Step]:
-    """Independent positions in the shape of a walk: see `core.chains.walk`."""
+    """Independent positions w* + `deviation` z, one a step, in the form of the sampler loop.
+
+    Args:
+        deviation: of `exact_deviation`.
+        potential, state, seed, chains, batches, status, first, last: as in
+            `core.sampler_loop.walk`.
+    """
     gamma = column(potential.gamma, state.position)
     for index in range(first, last):
         here, _ = batches(index)
@@ -44,7 +62,7 @@ def free_steps(
         losses = []
         for row, batch in zip(state.position, here, strict=True):
             params = potential.space.unflatten(row.clone(), potential.base)
-            losses.append(potential.loss.evaluate(params, batch).nanmean().float())  # pyright: ignore
+            losses.append(potential.loss.evaluate(params, batch).nanmean().float())
         loss, grad = torch.stack(losses), gamma * away
         virial = ((away.double() * grad).sum(1) / potential.space.dim).float()
         yield Step(index, state, loss, virial, row_norms(grad), status, None)

@@ -5,15 +5,17 @@ import pytest
 
 import slt_notebook as slt
 from slt_notebook.runs.calibration import validation as module
-from slt_notebook.runs.calibration.validation import settle
+from slt_notebook.runs.plan.settings import Settings, Speed
 
 B = slt.benchmarks
 
 
-def walk(problem, step, **changes):
-    how = {"nbeta": 100.0, "gamma": 3.0, "steps": 400, "precision": 0.1, "batch_size": 20}
+def confirmed(problem, step, steps=400, precision=0.1):
     kernel = slt.SGHMC(step_size=step, friction=0.2)
-    return settle(problem.loss, problem.data, kernel=kernel, **(how | changes))
+    settings = Settings(kernel=kernel, nbeta=100.0, gamma=3.0, batch_size=20)
+    return module.confirm(
+        problem.loss, problem.data, "full", settings, Speed(), steps=steps, precision=precision
+    )
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +24,7 @@ def problem():
 
 
 def test_the_interval_holds_the_exact_value(problem):
-    found = walk(problem, 2e-3)
+    found = confirmed(problem, 2e-3)
     assert found.ok, found.why
     low, high = found.interval
     assert low <= problem.exact(100.0, 3.0) <= high
@@ -33,11 +35,11 @@ def test_the_interval_holds_the_exact_value(problem):
 
 def test_a_chain_that_creeps_is_doubled_and_refused(problem, monkeypatch):
     monkeypatch.setattr(module, "DOUBLINGS", 1)
-    found = walk(problem, 1e-8, steps=100, precision=0.02)
+    found = confirmed(problem, 1e-8, steps=100, precision=0.02)
     assert not found.ok and found.steps == 200 and "still changing" in found.why
 
 
 def test_divergence_ends_it_at_once(problem):
-    found = walk(problem, 10.0)
+    found = confirmed(problem, 10.0)
     assert not found.ok and found.why.startswith("diverged") and found.steps == 400
     assert np.isnan(found.mean)

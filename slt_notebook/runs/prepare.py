@@ -1,0 +1,182 @@
+"""From inputs and settings to a `Run` with an open store: inputs, task, memory, store, job."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_leaves
+
+from slt_notebook.core.compilation import compiler
+from slt_notebook.core.potential import Potential
+from slt_notebook.core.space import Space
+from slt_notebook.errors import InputError, say
+from slt_notebook.models.probes import Probe
+from slt_notebook.runs.execute.evaluation import Evaluator, OwnEvaluator
+from slt_notebook.runs.execute.job import Job
+from slt_notebook.runs.execute.probing import evaluate
+from slt_notebook.runs.execute.progress import Progress
+from slt_notebook.runs.execute.shared import Inputs, Shared
+from slt_notebook.runs.handle import Run
+from slt_notebook.runs.plan import partition
+from slt_notebook.runs.plan.memory import memory_plan_of
+from slt_notebook.runs.plan.settings import Settings, Speed, Task
+from slt_notebook.runs.plan.task import make_task
+from slt_notebook.runs.store.run_store import RunStore
+
+Join = Callable[[OwnEvaluator, Progress], Evaluator]
+"""The evaluator of a run, from what the run would do by itself: see `Lockstep.join`."""
+
+
+def check_inputs(loss: Any, data: Any, probes: Any) -> tuple[Probe, ...]:
+    """The probes as a tuple, once loss, data and probes are of the right kinds and fit together.
+
+    Raises:
+        InputError: what is wrong, and how to make it right.
+    """
+    if not isinstance(data, Probe):
+        raise InputError(
+            say(f"data of type {type(data).__name__}", "a Probe", "make it with slt.text_probe")
+        )
+    if not hasattr(loss, "evaluate") or not hasattr(loss, "params"):
+        raise InputError(
+            say(
+                f"loss of type {type(loss).__name__}",
+                "a loss of the kit",
+                "wrap the model: slt.causal_lm(model), slt.supervised(...) or slt.loss_fn(...)",
+            )
+        )
+    probes = (probes,) if isinstance(probes, Probe) else tuple(probes)
+    for probe in (data, *probes):
+        loss.check(probe)
+    return probes
+
+
+def device_of(loss: Any, speed: Speed) -> torch.device:
+    """Where a run of `loss` is computed."""
+    return partition.pick_device(speed.device, next(iter(loss.params.values())).device)
+
+
+def plan_task(shared: Shared, component: str, settings: Settings) -> Task:
+    """What a run of `component` would sample, checked; nothing is computed or written."""
+    return make_task(settings, component, shared.fingerprint, shared.data, shared.probes)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A run before its store is opened.
+
+    Attributes:
+        task: what is sampled.
+        space: the coordinates that move.
+        states: rows that the kernel keeps besides the position (moments, momenta).
+        blocks: places of the chains of each worker in `task.chains`.
+    """
+
+    task: Task
+    space: Space
+    states: int
+    blocks: list[tuple[int, ...]]
+
+
+def layout(shared: Shared, component: str, settings: Settings, speed: Speed) -> Layout:
+    """How a run of `component` is divided over workers."""
+    task = plan_task(shared, component, settings)
+    space = partition.resolve(component, shared.loss, None if component == "full" else shared.parts)
+    work = partition.work(space.dim, task, shared.data)
+    blocks = partition.blocks(len(task.chains), speed.executor, shared.device, work)
+    state = tree_leaves(task.kernel.init(torch.empty(1, space.dim, device="meta")))
+    states = sum(leaf.numel() for leaf in state) // space.dim - 1
+    return Layout(task, space, states, blocks)
+
+
+def start_run(
+    loss: Any,
+    data: Any,
+    probes: Sequence[Probe],
+    component: str,
+    settings: Settings,
+    speed: Speed,
+    store: str | Path | None = None,
+) -> Run:
+    """A run of one component that has started."""
+    probes = check_inputs(loss, data, probes)
+    shared = Shared(loss, data, probes, device_of(loss, speed), settings.probe_dtype)
+    return prepare(shared, component, store, settings, speed).start()
+
+
+def prepare(
+    shared: Shared,
+    component: str,
+    store: str | Path | None,
+    settings: Settings,
+    speed: Speed,
+    join: Join | None = None,
+) -> Run:
+    """A run that has not started yet; its store is open.
+
+    Args:
+        shared: weights, data and probes, with what other runs have computed of them.
+        component: what moves.
+        store: a folder, or None for a run in memory.
+        settings: what is sampled.
+        speed: how.
+        join: makes the evaluator of a run that is evaluated in lockstep with others, which share
+            one loss; None for a run of its own, whose loss may be that of one head.
+    """
+    plan = layout(shared, component, settings, speed)
+    task = plan.task
+    inputs = shared.at(component, task.evaluations, join is None)
+    space = inputs.space or plan.space
+    memory = memory_plan_of(
+        task, inputs.loss, space, plan.states, shared.data, shared.probes,
+        {key: value[:1] for key, value in inputs.data.items()}, shared.device, len(plan.blocks),
+        speed.chain_chunk,
+    )  # fmt: skip
+    memory.check()
+    as_row = lambda values: torch.tensor(values, dtype=torch.float32, device=shared.device)
+    potential = Potential(
+        inputs.loss, space, inputs.loss.params, space.flatten(inputs.loss.params),
+        as_row(task.nbeta), as_row(task.gamma), memory.fit,
+        compiler(speed.compile, shared.device),
+    )  # fmt: skip
+    folder = store if store is not None else Path(tempfile.mkdtemp(prefix="slt-")) / "run.zarr"
+    run_store = RunStore(folder)
+    run_store.open(task, shared.probes, inputs.init, space.dim)
+    try:
+        everyone = range(len(task.chains))
+        if potential.compiler is not None and run_store.resume_point(everyone)[0] < task.steps:
+            _compile(potential, inputs, task, plan.blocks)
+    except BaseException:
+        run_store.close()
+        raise
+    tokens = task.batch_size * shared.data.tokens
+    progress = Progress(task.chains, task.steps, task.draws, tokens)
+    own = OwnEvaluator(potential, inputs.probe_loss, inputs.probes)
+    job = Job(
+        task, inputs.loss, inputs.data, inputs.baseline,
+        own if join is None else join(own, progress), run_store, progress,
+        ThreadPoolExecutor(1, "slt-writer"),
+    )  # fmt: skip
+    return Run(job, plan.blocks, speed.executor, memory, temporary=store is None)
+
+
+def _compile(
+    potential: Potential, inputs: Inputs, task: Task, blocks: Sequence[tuple[int, ...]]
+) -> None:
+    """Compiles what the run repeats, before it starts."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, before // len(blocks)))  # as in the workers
+    try:
+        batch = {key: value[: task.batch_size] for key, value in inputs.data.items()}
+        for size in {len(block) for block in blocks}:
+            potential.loss_and_grad(potential.center.expand(size, -1).clone(), [batch] * size)
+        for probe in inputs.probes.values():
+            evaluate(
+                inputs.probe_loss, inputs.loss.params, probe, potential.fit, potential.compiler
+            )
+    finally:
+        torch.set_num_threads(before)
