@@ -42,7 +42,7 @@ def imports_of(name: str, source: str, known: Mapping[str, object]) -> Iterator[
 
 
 def circles(graph: Mapping[str, set[str]]) -> set[frozenset[str]]:
-    """The strongly connected parts of more than one module (Tarjan), and modules on their own edge."""
+    """Strongly connected parts of two modules or more, and modules that import themselves."""
     index: dict[str, int] = {}
     low: dict[str, int] = {}
     stack: list[str] = []

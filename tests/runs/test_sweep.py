@@ -232,13 +232,13 @@ def test_earlier_components_keep_no_prefix(text):
 def test_with_a_prefix_kept_nothing_is_measured_twice(text, monkeypatch):
     _, loss, data = text
     asked = []
-    kept = shared_module.plan.init_losses
+    kept = shared_module.init_losses
 
     def counted(loss, probe, tensors, rows):
         asked.append(loss.depth)
         return kept(loss, probe, tensors, rows)
 
-    monkeypatch.setattr(shared_module.plan, "init_losses", counted)
+    monkeypatch.setattr(shared_module, "init_losses", counted)
     inputs = Shared(loss, data, [data], torch.device("cpu"))
     assert inputs.at("l1.h0", len(data)).loss.depth == 1
     assert inputs.at("l1.h2", len(data)) is inputs.at("l1.h0", len(data))

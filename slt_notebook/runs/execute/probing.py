@@ -1,7 +1,7 @@
-"""What are the losses of a probe at the positions of the chains, and how do they come home?
+"""Losses of a probe: at the positions of the chains, at w*, and their copy to host memory.
 
-No gradient is taken; as many examples are evaluated at once as fit.  On a GPU the losses travel to
-pinned memory while the device goes on, and nobody waits for them but the thread that writes them.
+No gradient is taken; as many examples are evaluated at once as fit.  On a GPU the losses are copied
+to pinned memory in the background, and only the thread that writes them waits for them.
 """
 
 from dataclasses import dataclass
@@ -15,6 +15,8 @@ from slt_notebook.core.chunking import Fit, attempt, refuse
 from slt_notebook.core.compilation import Compiler
 from slt_notebook.core.potential import Potential, pinned, shapes
 from slt_notebook.core.types import Batch, Params
+from slt_notebook.errors import InputError, NotReproducible, say
+from slt_notebook.models.probes import Probe
 
 
 def measure(
@@ -85,6 +87,62 @@ def _compiled(compiler: Compiler, loss: Any, params: Params, part: Batch) -> Ten
 
     what = f"probe evaluation of {len(next(iter(part.values())))} examples"
     return compiler.call(what, shapes(part), make, loss.evaluate, dict(params), part)
+
+
+def init_losses(loss: Any, probe: Probe, tensors: Batch, rows: int) -> Tensor:
+    """Losses of a probe at w*, `[example[, token]]`, checked.
+
+    Args:
+        loss: of the kit, or its form in half precision.
+        probe: whose losses these are.
+        tensors: the fields of the probe on the device.
+        rows: examples per evaluation.  The first evaluation is made twice, to see whether the
+            model answers alike.
+
+    Raises:
+        NotReproducible: the model answered differently the second time.
+        InputError: losses that are not finite where they count, or nothing that counts.
+    """
+    fit = Fit(rows=rows)
+    few = {key: value[: min(rows, len(probe))] for key, value in tensors.items()}
+    value, again = (evaluate(loss, loss.params, few, fit) for _ in range(2))
+    # Rounding may differ between calls on some devices; randomness differs by far more.
+    worst = float(((value - again).abs() / value.abs().clamp(min=1)).nan_to_num().max())
+    if worst > 1e-4 or not torch.equal(value.isnan(), again.isnan()):
+        raise NotReproducible(
+            say(
+                f"a model that answers one question twice with a difference of {worst:.2g}",
+                "the same losses each time",
+                "remove randomness from its forward pass (dropout is already off)",
+            )
+        )
+    rest = {key: given[rows:] for key, given in tensors.items()}
+    parts = [value] if len(probe) <= rows else [value, evaluate(loss, loss.params, rest, fit)]
+    out = torch.cat(parts)
+    if out.dim() not in (1, 2) or len(out) != len(probe):
+        raise InputError(
+            say(
+                f"losses of shape {tuple(out.shape)} for {len(probe)} examples",
+                "[example] or [example, token]",
+                "mend the loss function",
+            )
+        )
+    counts = torch.ones_like(out, dtype=torch.bool)
+    if probe.kind == "text":
+        counts = tensors["attention_mask"][:, 1:] > 0
+    bad = counts & ~out.isfinite()
+    if probe.kind == "array" and out.dim() == 2:
+        bad = out.isinf() | (out.isnan().all(1, keepdim=True))
+    if bool(bad.any()):
+        row = int(bad.reshape(len(out), -1).any(1).nonzero()[0])
+        raise InputError(
+            say(
+                f"a loss that is not finite at w* (example {probe.examples[row]!r})",
+                "finite losses at the trained weights",
+                "check weights and data; drop that example",
+            )
+        )
+    return out
 
 
 @dataclass(frozen=True)

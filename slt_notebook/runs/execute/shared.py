@@ -31,6 +31,7 @@ from slt_notebook.models.half_precision import probe_loss
 from slt_notebook.models.losses import fingerprint
 from slt_notebook.models.probes import Probe
 from slt_notebook.runs.execute.baseline import Baseline
+from slt_notebook.runs.execute.probing import init_losses
 from slt_notebook.runs.plan import partition as plan
 
 PREFIX_BYTES = 1 << 30
@@ -203,9 +204,9 @@ class Shared:
         init, measured = {}, probe_loss(loss, self.probe_dtype)
         for probe in self.probes:
             rows = plan.probe_rows(probe)
-            value = plan.init_losses(measured, probe, probes[probe.name], rows)
+            value = init_losses(measured, probe, probes[probe.name], rows)
             init[probe.name] = value.float().cpu().numpy()
         rows = min(len(self.data), plan.probe_rows(self.data))
         few = {k: v[:rows] for k, v in data.items()}
-        plan.init_losses(loss, self.data.take(rows), few, rows)
+        init_losses(loss, self.data.take(rows), few, rows)
         return Inputs(loss, measured, data, probes, init, Baseline(loss, data, rows))

@@ -1,19 +1,15 @@
-"""How is the work cut?  Devices, chunks, blocks of chains, components: before any work."""
+"""How the work of a run is divided: device, chunks, blocks of chains, coordinates."""
 
 import itertools
 import os
-from collections.abc import Mapping
 
 import torch
-from torch import Tensor
 
-from slt_notebook.core.chunking import Fit
 from slt_notebook.core.space import Space
-from slt_notebook.errors import InputError, NotReproducible, say
+from slt_notebook.errors import InputError, say
 from slt_notebook.models.components.catalog import parts
 from slt_notebook.models.components.patterns import Parts
 from slt_notebook.models.probes import Probe
-from slt_notebook.runs.execute.probing import evaluate
 
 PROBE_TOKENS = 4096
 """Losses per evaluation of a probe: enough to keep a CPU busy, few enough to stay in its cache."""
@@ -67,55 +63,6 @@ def resolve(component: str, loss, known: Parts | None = None) -> Space:
     if component == "full":
         return Space.of(loss.params)
     return (known or parts(loss)).space(component)
-
-
-def init_losses(loss, probe: Probe, tensors: Mapping[str, Tensor], rows: int) -> Tensor:
-    """Losses of a probe at w* `[example[, token]]`, asked twice.
-
-    Raises:
-        NotReproducible: the model answered differently the second time.
-        InputError: losses that are not finite where they count, or nothing that counts.
-    """
-    fit = Fit(rows=rows)
-    few = {key: value[: min(rows, len(probe))] for key, value in tensors.items()}
-    value, again = (evaluate(loss, loss.params, few, fit) for _ in range(2))
-    # Rounding may differ between calls on some devices; randomness differs by far more.
-    worst = float(((value - again).abs() / value.abs().clamp(min=1)).nan_to_num().max())
-    if worst > 1e-4 or not torch.equal(value.isnan(), again.isnan()):
-        raise NotReproducible(
-            say(
-                f"a model that answers one question twice with a difference of {worst:.2g}",
-                "the same losses each time",
-                "remove randomness from its forward pass (dropout is already off)",
-            )
-        )
-    rest = {key: given[rows:] for key, given in tensors.items()}
-    parts = [value] if len(probe) <= rows else [value, evaluate(loss, loss.params, rest, fit)]
-    out = torch.cat(parts)
-    if out.dim() not in (1, 2) or len(out) != len(probe):
-        raise InputError(
-            say(
-                f"losses of shape {tuple(out.shape)} for {len(probe)} examples",
-                "[example] or [example, token]",
-                "mend the loss function",
-            )
-        )
-    counts = torch.ones_like(out, dtype=torch.bool)
-    if probe.kind == "text":
-        counts = tensors["attention_mask"][:, 1:] > 0
-    bad = counts & ~out.isfinite()
-    if probe.kind == "array" and out.dim() == 2:
-        bad = out.isinf() | (out.isnan().all(1, keepdim=True))
-    if bool(bad.any()):
-        row = int(bad.reshape(len(out), -1).any(1).nonzero()[0])
-        raise InputError(
-            say(
-                f"a loss that is not finite at w* (example {probe.examples[row]!r})",
-                "finite losses at the trained weights",
-                "check weights and data; drop that example",
-            )
-        )
-    return out
 
 
 def probe_rows(probe: Probe) -> int:
