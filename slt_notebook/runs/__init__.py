@@ -1,1 +1,1 @@
-"""Where draws become a store: torch meets Zarr in this room and nowhere else."""
+"""Sampling: from settings to a store of draws.  Only here torch meets Zarr."""

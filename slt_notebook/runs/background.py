@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 
 class Background:
-    """Work that has not started, goes on, or has ended.
+    """Work that has not started, is running, or has ended.
 
     Attributes:
         error: what the work raised, or None; final once `ended()` is true.

@@ -1,4 +1,4 @@
-"""How far can a model be compressed before its loss rises?  `slt.critical_compression`."""
+"""`slt.critical_compression`: how far a model can be compressed before its loss rises."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from slt_notebook.models.components.catalog import parts
 from slt_notebook.models.compression import schemes as compress
 from slt_notebook.models.compression.schemes import Candidate, Scheme
 from slt_notebook.models.probes import Probe
-from slt_notebook.runs.plan import partition as plan
+from slt_notebook.runs.plan import partition
+from slt_notebook.runs.plan.settings import Speed
 
 
 def critical_compression(
@@ -32,7 +33,7 @@ def critical_compression(
     *,
     levels: Sequence[float] | None = None,
     parameters: str = "matrices",
-    device: str | torch.device = "auto",
+    device: str | torch.device = Speed.device,
     chunk: int | None = None,
     progress: bool = False,
     **options: Any,
@@ -55,8 +56,9 @@ def critical_compression(
         tolerance: rise of the loss, nats; one or several.
         levels: of the scheme's knob, from the least compression to the most; its own by default.
         parameters: which weights: "matrices", "all", or a glob of parameter names.
-        device, chunk: where; how many candidates at once (None chooses).
-        progress: show it.
+        device: as in `slt.sample`.
+        chunk: how many candidates are evaluated at once; None chooses.
+        progress: show progress.
         options: of the scheme: `granularity="global" | "tensor" | "channel"`, `ranges`, `repeats`,
             `seed`, ...
 
@@ -83,7 +85,7 @@ def critical_compression(
     if len(levels) < 2 and levels != tuple(maker.levels):
         raise InputError(say(f"levels={levels}", "two or more", "leave it out"))
     maker.check(levels)
-    where = plan.pick_device(device, next(iter(loss.params.values())).device)
+    where = partition.pick_device(device, next(iter(loss.params.values())).device)
     loss = loss.to(where)
     weights = compress.chosen(loss.params, "all" if maker.name == "heads" else parameters)
     evaluate = _Evaluation(loss, data, where, chunk)
@@ -140,24 +142,24 @@ class _Evaluation:
 
     def __init__(self, loss, data: Probe, device: torch.device, chunk: int | None):
         self.loss, self.device = loss, device
-        self.rows = min(len(data), plan.probe_rows(data))
+        self.rows = min(len(data), partition.probe_rows(data))
         self.tensors = data.tensors(device)
         self.size = len(data)
         dim = sum(v.numel() for v in loss.params.values())
         work = float(dim) * self.rows * data.tokens
-        free = plan.free_memory(device)
-        self.chunk = chunk or plan.chunk(16, work, device, 32 * dim, free, 0.5)
+        free = partition.free_memory(device)
+        self.chunk = chunk or partition.chunk(16, work, device, 32 * dim, free, 0.5)
 
     def sums(self, candidates: list[Candidate]) -> tuple[np.ndarray, np.ndarray]:
         """`[candidate, example]` sums and `[example]` counts of the losses that count."""
         changed = [self._typed(c.params) for c in candidates]
-        together = len(changed) > 1 and self.chunk > 1
-        stacked = {k: torch.stack([c[k] for c in changed]) for k in changed[0]} if together else {}
+        batched = len(changed) > 1 and self.chunk > 1
+        stacked = {k: torch.stack([c[k] for c in changed]) for k in changed[0]} if batched else {}
         parts, counts = [], []
         for start in range(0, self.size, self.rows):
             batch = {k: v[start : start + self.rows] for k, v in self.tensors.items()}
-            if together:
-                value = self._together(stacked, batch)
+            if batched:
+                value = self._batched(stacked, batch)
             else:
                 value = torch.stack(
                     [self.loss.evaluate({**self.loss.params, **c}, batch) for c in changed]
@@ -170,7 +172,7 @@ class _Evaluation:
     def _typed(self, changed: Params) -> dict[str, torch.Tensor]:
         return {k: v.to(self.loss.params[k]) for k, v in changed.items()}
 
-    def _together(self, stacked: Params, batch) -> torch.Tensor:
+    def _batched(self, stacked: Params, batch) -> torch.Tensor:
         function = getattr(self.loss, "batched", self.loss)
         rest = {k: v for k, v in self.loss.params.items() if k not in stacked}
         with torch.no_grad():

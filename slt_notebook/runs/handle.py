@@ -19,7 +19,7 @@ from slt_notebook.runs.plan.memory import MemoryPlan
 
 
 class Run:
-    """A run that is ready to start, goes on, was stopped or is finished.
+    """A run that is ready to start, is sampled, was stopped or is finished.
 
     Attributes:
         task: what is sampled.

@@ -32,7 +32,7 @@ Join = Callable[[OwnEvaluator, Progress], Evaluator]
 
 
 def check_inputs(loss: Any, data: Any, probes: Any) -> tuple[Probe, ...]:
-    """The probes as a tuple, once loss, data and probes are of the right kinds and fit together.
+    """The probes as a tuple; checks that loss, data and probes are of the right kinds and match.
 
     Raises:
         InputError: what is wrong, and how to make it right.

@@ -137,13 +137,13 @@ def calibrate(
         if progress:
             print(f"grid {number + 1}: {verdicts.count('trusted')} of {len(verdicts)} trusted")
         if "trusted" in verdicts:
-            lasts = None
+            confirm_choice = None
             if check:
-                lasts = partial(
-                    _lasts, loss, data, components, replace(settings, seed=seed + 1), speed,
+                confirm_choice = partial(
+                    _confirm, loss, data, components, replace(settings, seed=seed + 1), speed,
                     2 * steps, precision,
                 )  # fmt: skip
-            return choose(evidence, kernel, chains, steps, precision, lasts)
+            return choose(evidence, kernel, chains, steps, precision, confirm_choice)
         waiting = sum(v in ("still drifting", "chains disagree", "too few draws") for v in verdicts)
         if waiting > len(verdicts) / 3:
             steps *= 2
@@ -157,7 +157,7 @@ def calibrate(
     return failed(evidence, f"{why}{tried}")
 
 
-def _lasts(
+def _confirm(
     loss: Any,
     data: Probe,
     component: str,
@@ -169,7 +169,7 @@ def _lasts(
     nbeta: float,
     gamma: float,
 ) -> validation.Confirmation:
-    """Whether a setting of the grid lasts; see `validation.confirm`."""
+    """A longer run of one setting of the grid; see `validation.confirm`."""
     asked = replace(settings, kernel=kernel, nbeta=nbeta, gamma=gamma)
     return validation.confirm(loss, data, component, asked, speed, steps=steps, precision=precision)
 

@@ -23,11 +23,12 @@ class Calibration:
 
     Attributes:
         ok: whether there is a setting to trust.
-        kernel, nbeta, gamma, burnin, draws: the setting (None where not `ok`); `draws` are the
-            steps after burn-in, per chain, that the target precision needs.
+        kernel, nbeta, gamma: the chosen setting (None where not `ok`).
+        burnin, draws: its length (None where not `ok`); `draws` are the steps after burn-in, per
+            chain, that the target precision needs.
         llc: the estimate there: mean, its standard error, the value extrapolated to step 0, and
-            the ends of an interval, `lower` and `upper` (with `confirm`: of all that is known to be
-            wrong with it, see ``; without: of Monte Carlo error alone, two of them).
+            the ends of an interval, `lower` and `upper` (with `confirm`: of Monte Carlo error and
+            every known bias; without: two standard errors).
         reason: why this setting, or why none, in plain words.
         evidence: Dataset over (gamma, nbeta, share): `step_size`, `llc`, `mcse`, `ess`, `rhat`,
             `drift`, `virial`, `acceptance`, `rho_loc`, `rho_loc_error`, `halved` (relative change
@@ -71,42 +72,44 @@ def failed(evidence: xr.Dataset, why: str) -> Calibration:
 
 def choose(
     evidence: xr.Dataset,
-    kernel: Kernel,
+    kernel: Any,
     chain_count: int,
     steps: int,
     precision: float,
     confirm: Callable[[Kernel, float, float], Confirmation] | None = None,
 ) -> Calibration:
-    """The best of the trusted settings that lasts, or none.
+    """The best of the trusted settings that is confirmed, or none.
 
     Args:
-        evidence: of the last grid; settings that do not last are marked in it.
+        evidence: of the last grid; settings that are not confirmed are marked in it.
         kernel: whose step size is chosen.
         chain_count: chains of every setting of the grid.
         steps: of every chain of the grid.
         precision: the relative standard error that `draws` aims at.
-        confirm: (kernel, nbeta, gamma) -> whether that setting lasts; None trusts the grid.
+        confirm: (kernel, nbeta, gamma) -> the longer run of that setting; None trusts the grid.
     """
     cells = evidence.drop_vars("trace").to_dataframe().reset_index()
     plateaus(cells)
-    struck: list[str] = []
+    rejected: list[str] = []
     for _ in range(TRIES):
         good = cells[cells.trusted]
         if good.empty:
             break
         cell, meaning = best(good)
         key = {name: float(cell[name]) for name in ("gamma", "nbeta", "share")}
-        chosen: Any = replace(kernel, step_size=float(cell.step_size))
-        lasting = confirm and confirm(chosen, key["nbeta"], key["gamma"])
-        if lasting is not None and not lasting.ok:
-            struck.append(f"nbeta={cell.nbeta:.4g}, gamma={cell.gamma:.4g}: {lasting.why}")
-            evidence.verdict.loc[key] = "did not last"
+        chosen = replace(kernel, step_size=float(cell.step_size))
+        confirmed = confirm and confirm(chosen, key["nbeta"], key["gamma"])
+        if confirmed is not None and not confirmed.ok:
+            rejected.append(f"nbeta={cell.nbeta:.4g}, gamma={cell.gamma:.4g}: {confirmed.why}")
+            evidence.verdict.loc[key] = "not converged"
             evidence.trusted.loc[key] = False
             cells.loc[cell.name, "trusted"] = False
             continue
         evidence.attrs |= {f"chosen_{name}": value for name, value in key.items()}
-        return _found(evidence, key, cell, chosen, meaning, lasting, chain_count, steps, precision)
-    return failed(evidence, "what looked settled did not last: " + "; ".join(struck))
+        return _found(
+            evidence, key, cell, chosen, meaning, confirmed, chain_count, steps, precision
+        )
+    return failed(evidence, "no choice converged: " + "; ".join(rejected))
 
 
 def _found(
@@ -115,7 +118,7 @@ def _found(
     cell: Any,
     kernel: Kernel,
     meaning: str,
-    lasting: Confirmation | None,
+    confirmed: Confirmation | None,
     chain_count: int,
     steps: int,
     precision: float,
@@ -129,20 +132,21 @@ def _found(
         "lower": mean - 2 * mcse, "upper": mean + 2 * mcse,
     }  # fmt: skip
     lasted = ""
-    if lasting is not None:
-        memory = CHAINS * (lasting.steps - lasting.burnin) / max(lasting.ess, 1.0)
-        sd = lasting.mcse * np.sqrt(max(lasting.ess, 1.0))
-        draws = draws_for(sd, lasting.mean, memory, precision)
-        burnin = lasting.burnin
+    if confirmed is not None:
+        memory = CHAINS * (confirmed.steps - confirmed.burnin) / max(confirmed.ess, 1.0)
+        sd = confirmed.mcse * np.sqrt(max(confirmed.ess, 1.0))
+        draws = draws_for(sd, confirmed.mean, memory, precision)
+        burnin = confirmed.burnin
         value = {
-            "mean": lasting.mean, "mcse": lasting.mcse,
-            "extrapolated": lasting.mean * (1 - lasting.halved),
-            # What the last ratio added bounds what the localization still keeps away.
-            "lower": lasting.interval[0],
-            "upper": lasting.interval[1] + max(0.0, float(np.nan_to_num(cell.gained))),
+            "mean": confirmed.mean, "mcse": confirmed.mcse,
+            "extrapolated": confirmed.mean * (1 - confirmed.halved),
+            # What the last increase of nbeta / gamma added bounds the remaining bias of the
+            # localization.
+            "lower": confirmed.interval[0],
+            "upper": confirmed.interval[1] + max(0.0, float(np.nan_to_num(cell.gained))),
         }  # fmt: skip
         lasted = (
-            f"; twice the length changes it by {lasting.doubled:+.1%} ({lasting.steps} steps, "
+            f"; twice the length changes it by {confirmed.doubled:+.1%} ({confirmed.steps} steps, "
             f"{CHAINS} chains)"
         )
     total = int(evidence.trusted.sum())

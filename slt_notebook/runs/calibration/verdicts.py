@@ -1,7 +1,8 @@
-"""Can one setting of a sweep be trusted?  Its numbers, a verdict on them, and verdicts in words.
+"""Whether a setting of the grid can be trusted: its numbers, a verdict, and verdicts in words.
 
-R-hat, ESS and drift do not see a chain that the noise of its batches drives: it settles and agrees,
-at the wrong place.  What sees it is `rho_loc` above 1 and an LLC that changes with the step.
+R-hat, ESS and drift do not see a chain that is driven by the noise of its batches: it converges and
+agrees with the others, at the wrong place.  `rho_loc` above 1 and an LLC that changes with the step
+show it.
 """
 
 from __future__ import annotations
@@ -17,17 +18,41 @@ from slt_notebook.errors import Diverged, InputError
 from slt_notebook.estimators.health import checks
 from slt_notebook.estimators.llc.llc import llc
 
-BIAS = 0.05  # relative change of the LLC under half the step that is let pass
+BIAS = 0.05  # relative change of the LLC under half the step that is accepted
 NOISE = 0.8  # of rho_loc: above it the localization is what is measured, as in `health`
 HEATED = 1.3  # of the virial ratio: above it the chain is hotter than nbeta says, as in `health`
 SURE, SCREENED = 0.05, 0.2
-"""Error of the change under half the step that is let pass: for a last word on noisy gradients, and
-where gradients are exact or a longer run confirms.  (What cannot be told from no change within two
-errors passes, so that with an error of 0.2 an LLC twice too large can pass.)"""
+"""Largest error of the change under half the step that is accepted: where nothing follows on noisy
+gradients, and where gradients are exact or a longer run confirms.  (A change that is within two
+errors of none passes, so that with an error of 0.2 an LLC twice too large can pass.)"""
+
+
+MEANING = {
+    "unstable": "the chains diverged",
+    "loss falls below w*": "the loss falls below its value at w*, which is no minimum of it",
+    "dominated by batch noise": "the loss rises more than under localization alone, so the noise "
+    "of the batches drives the chains (use larger batches, or a smaller nbeta)",
+    "dominated by localization": "the loss rises as under localization alone, so the data have no "
+    "effect (use a larger nbeta or a smaller gamma)",
+    "hotter than nbeta implies": "the virial ratio is above 1.3: the noise of the batches, or too "
+    "large a step, heats the chains (use larger batches, or smaller steps)",
+    "still drifting": "the traces still drift (use more steps)",
+    "chains disagree": "the chains disagree (use more steps)",
+    "too few draws": "too few effective draws to tell (use more steps)",
+    "half the step is unstable": "half the step diverged",
+    "depends on the step size": "half the step gives another LLC (use larger batches)",
+    "reference for the next step size": "",
+}
+"""What each verdict means, in a sentence that says why nothing is trusted."""
 
 
 def look(part: xr.Dataset, steps: int) -> dict[str, Any]:
-    """The numbers of one setting; NaN where there are none."""
+    """The numbers of one setting; NaN where there are none.
+
+    Args:
+        part: `sampling` of the chains of the setting.
+        steps: of each chain.
+    """
     blocks = 40
     gain = (part[names.LOSS] - part[names.INIT_LOSS]) * part[names.NBETA]
     traces = gain.transpose(names.CHAIN, names.STEP).values[:, : steps // blocks * blocks]
@@ -58,7 +83,9 @@ def look(part: xr.Dataset, steps: int) -> dict[str, Any]:
 def judge(rows: dict[tuple[float, float, float], dict[str, Any]], error: float = SURE) -> None:
     """Adds `halved`, `halved_error`, `verdict` and `trusted` to every setting.
 
-    `error` is the largest of `halved_error` that is let pass.
+    Args:
+        rows: (gamma, nbeta, share) -> numbers of `look`.
+        error: the largest `halved_error` of a setting that is trusted.
     """
     for (g, b, s), row in rows.items():
         half = rows.get((g, b, s / 2))
@@ -73,17 +100,24 @@ def judge(rows: dict[tuple[float, float, float], dict[str, Any]], error: float =
 
 
 def verdict(row: dict[str, Any], half: dict[str, Any] | None, sure: float = SURE) -> str:
+    """What is wrong with a setting first of all, or "trusted".
+
+    Args:
+        row: numbers of the setting.
+        half: of half its step; None where that is not in the grid.
+        sure: the largest `halved_error` of a setting that is trusted.
+    """
     rho, error = row["rho_loc"], np.nan_to_num(row["rho_loc_error"])
     if not row["finite"] or not np.isfinite(row["llc"]):
         return "unstable"
     if row["llc"] < -2 * np.nan_to_num(row["mcse"]):
         return "loss falls below w*"
     if rho > 1 + 2 * error:
-        return "batch noise rules"
+        return "dominated by batch noise"
     if rho - 2 * error > NOISE:
-        return "localization rules"
+        return "dominated by localization"
     if row["virial"] > HEATED:
-        return "hotter than nbeta says"
+        return "hotter than nbeta implies"
     if row["drifts"]:
         return "still drifting"
     if row["rhat"] > 1.2:
@@ -91,34 +125,21 @@ def verdict(row: dict[str, Any], half: dict[str, Any] | None, sure: float = SURE
     if not row["ess"] >= 20:
         return "too few draws"
     if half is None:
-        return "only checks the next step"
+        return "reference for the next step size"
     if not np.isfinite(row["halved"]):
         return "half the step is unstable"
     # What cannot be told apart is not the same: errors must also be small enough to tell.
     if abs(row["halved"]) > max(BIAS, 2 * row["halved_error"]):
-        return "depends on the step"
+        return "depends on the step size"
     return "trusted" if row["halved_error"] < sure else "too few draws"
 
 
 def tally(evidence: xr.Dataset) -> str:
-    """What stood in the way, most frequent first."""
-    said = {
-        "unstable": "the chains diverged",
-        "loss falls below w*": "the loss falls below its value at w*, which is no minimum of it",
-        "batch noise rules": "the loss rises more than under localization alone, so the noise of "
-        "the batches drives the chains (use larger batches, or a smaller nbeta)",
-        "localization rules": "the loss rises as under localization alone, so the data say nothing "
-        "(use a larger nbeta or a smaller gamma)",
-        "hotter than nbeta says": "the virial ratio is above 1.3: the noise of the batches, or too "
-        "large a step, heats the chains (use larger batches, or smaller steps)",
-        "still drifting": "the traces still drift (use more steps)",
-        "chains disagree": "the chains disagree (use more steps)",
-        "too few draws": "too few effective draws to tell (use more steps)",
-        "half the step is unstable": "half the step diverged",
-        "depends on the step": "half the step gives another LLC (use larger batches)",
-        "only checks the next step": "",
-    }
+    """The verdicts of a grid in words, most frequent first."""
+    parts = []
     found, counts = np.unique(evidence.verdict.values.ravel(), return_counts=True)
-    order = np.argsort(-counts)
-    parts = [f"in {counts[i]} settings {said[str(found[i])]}" for i in order if said[str(found[i])]]
+    for place in np.argsort(-counts):
+        words = MEANING[str(found[place])]
+        if words:
+            parts.append(f"in {counts[place]} settings {words}")
     return "; ".join(parts) or "nothing was tried"

@@ -1,4 +1,4 @@
-"""What was the loss of this very batch at w*?  The paired baseline of the LLC.
+"""Losses of the very batch at w*: the paired baseline of the LLC.
 
 The batch loss at a draw and at w* share the noise of the batch, which cancels in their difference.
 Losses at w* are computed once per block of examples, in the same blocks whatever the batches are,
@@ -7,6 +7,7 @@ so that they do not depend on the order in which chains ask.
 
 import threading
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,9 +26,12 @@ class Baseline:
         loss: a loss of the kit, on the device of `data`.
         data: all fields, `[example, ...]`.
         block: examples per evaluation.
+        sums: sum of the counted losses of each example, float64 `[example]`.
+        counts: how many they are, int64 `[example]`.
+        known: whether a block has been evaluated, one each.
     """
 
-    loss: object
+    loss: Any
     data: Batch
     block: int
     sums: Tensor = field(init=False)
@@ -43,9 +47,10 @@ class Baseline:
         self._lock = threading.Lock()
 
     def at(self, indices: np.ndarray, places: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean loss at w* of the examples `indices` `[size]`, and how many losses count in it.
+        """Mean loss at w* of the examples `indices`, and how many losses count in it.
 
         Args:
+            indices: of examples, `[size]`.
             places: the same on the device of the data; the host does not ask the device for them.
         """
         with self._lock:

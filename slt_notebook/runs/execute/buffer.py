@@ -19,7 +19,7 @@ from slt_notebook.core.potential import Potential
 from slt_notebook.core.reductions import row_norms
 from slt_notebook.core.sampler_loop import Step
 from slt_notebook.runs.execute.job import Job
-from slt_notebook.runs.execute.probing import Returned, returned
+from slt_notebook.runs.execute.probing import HostCopy, to_host
 from slt_notebook.runs.store.layout import CHUNK_BYTES
 
 FLUSH_SECONDS = 4.0
@@ -45,7 +45,6 @@ class Buffer:
         """
         self.job, self.rows, self.large = job, rows, size >= LARGE_STATE
         self.since = torch.from_numpy(since.copy()).to(job.potential.center.device)
-        self.baseline: Tensor | None = None
         self.pending: Future | None = None
         # Until the first has been written: checkpoints take up to a tenth of the time.
         self.spacing = max(FLUSH_SECONDS, 10 * size / WRITE_SPEED)
@@ -59,40 +58,41 @@ class Buffer:
         self.per_draw: dict[str, list] = {
             k: [] for k in (names.GRAD_NORM, names.DISTANCE, names.ACCEPT)
         }
-        self.probes: dict[str, list[Returned]] = {n: [] for n in self.job.evaluator.probes}
+        self.probes: dict[str, list[HostCopy]] = {n: [] for n in self.job.evaluator.probes}
         self.bytes, self.began = 0, time.monotonic()
 
-    def add_step(self, step: Step, potential: Potential, ask: bool) -> None:
+    def add_step(self, step: Step, potential: Potential, baseline: Tensor, ask: bool) -> None:
         """Keeps what a step gave; measures the probes where it ends with a draw.
 
         Args:
             step: of the chains of this buffer.
             potential: of these chains.
+            baseline: loss of each batch at w*, `[chain]`.
             ask: whether the host may look at values on the device.
         """
         alive = step.status == names.STATUS_OK
-        assert self.baseline is not None
         self.per_step[names.LOSS].append(step.loss)
         self.per_step[names.VIRIAL].append(step.virial)
-        nan = torch.full_like(self.baseline, torch.nan)
-        self.per_step[names.INIT_LOSS].append(torch.where(alive, self.baseline, nan))
+        nan = torch.full_like(baseline, torch.nan)
+        self.per_step[names.INIT_LOSS].append(torch.where(alive, baseline, nan))
         self.job.evaluator.after_step(alive)
         self.since = torch.where(~alive & (self.since < 0), step.index, self.since)
-        if not self.draws(step.index):
+        if not self.is_draw(step.index):
             return
         away = step.distance
         if away is None:
             away = row_norms(step.state.position, potential.center)
+        assert step.grad_norm is not None  # asked for at every draw
         nan = torch.full_like(away, torch.nan)
         self.per_draw[names.DISTANCE].append(torch.where(alive, away, nan))
         self.per_draw[names.GRAD_NORM].append(torch.where(alive, step.grad_norm, nan))
         self.per_draw[names.ACCEPT].append(nan if step.accept is None else step.accept)
         for name in self.job.evaluator.probes:
             losses = self.job.evaluator.measure(name, step.state.position, alive, ask)
-            self.probes[name].append(returned(losses))
+            self.probes[name].append(to_host(losses))
             self.bytes += losses.nbytes
 
-    def draws(self, index: int) -> bool:
+    def is_draw(self, index: int) -> bool:
         """Whether step `index` ends with a draw."""
         return self.job.task.draws_at(index + 1) != self.job.task.draws_at(index)
 
@@ -108,7 +108,8 @@ class Buffer:
             steps: how many steps the chains have made.
             state: of the kernel, after these.
             status: of the chains, `[chain]` int8.
-            last: the chains stay where they are, so that a large state is not waited for.
+            last: whether the chains make no further step, so that a large state need not be
+                written at once.
         """
         self.wait_for_write()
         stack = {
@@ -144,7 +145,7 @@ class Buffer:
         self._restart(steps)
 
     def wait_for_write(self) -> None:
-        """Waits for the write that is under way, and raises what it raised."""
+        """Waits for the write in progress, and raises what it raised."""
         if self.pending is not None:
             took = self.pending.result()
             self.pending = None

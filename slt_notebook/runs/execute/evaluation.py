@@ -22,7 +22,7 @@ class Evaluator(Protocol):
     def potential(self) -> Potential:
         """The potential that is sampled, with one `nbeta` and `gamma` per chain of the task.
 
-        Its gradients are taken in the way of this evaluator.
+        Its `loss_and_grad` takes gradients by this evaluator.
         """
         ...
 

@@ -2,7 +2,7 @@
 
     w - w* ~ N(0, v),   v the kernel's own stationary variance on gamma/2 |w - w*|^2
 
-A result that looks the same here does not come from the loss: this is the control of every
+A result that looks the same here does not come from the loss: this is the control for every
 susceptibility and refined LLC.  No gradient is taken, and no draw depends on the one before.
 """
 
@@ -49,10 +49,17 @@ def exact_steps(
     """Independent positions w* + `deviation` z, one a step, in the form of the sampler loop.
 
     Args:
+        potential: as in `core.sampler_loop.walk`, like all that follow.
+        state: of the kernel.
         deviation: of `exact_deviation`.
-        potential, state, seed, chains, batches, status, first, last: as in
-            `core.sampler_loop.walk`.
+        seed: of the noise.
+        chains: their indices.
+        batches: step -> the batches, and how many losses each must count.
+        status: of the chains, which does not change.
+        first: the first step.
+        last: the step after the last.
     """
+    loss_at: Any = potential.loss
     gamma = column(potential.gamma, state.position)
     for index in range(first, last):
         here, _ = batches(index)
@@ -62,7 +69,7 @@ def exact_steps(
         losses = []
         for row, batch in zip(state.position, here, strict=True):
             params = potential.space.unflatten(row.clone(), potential.base)
-            losses.append(potential.loss.evaluate(params, batch).nanmean().float())
+            losses.append(loss_at.evaluate(params, batch).nanmean().float())
         loss, grad = torch.stack(losses), gamma * away
         virial = ((away.double() * grad).sum(1) / potential.space.dim).float()
         yield Step(index, state, loss, virial, row_norms(grad), status, None)

@@ -25,8 +25,11 @@ def measure(
     """Losses of a probe at every position: float32 `[chain, example[, token]]`, NaN if dead.
 
     Args:
+        loss: with a method `evaluate`.
+        potential: whose coordinates `position` holds; its chunk sizes are used.
         position: `[chain, dim]`.
         alive: bool `[chain]`.
+        probe: fields of the probe on the device.
         ask: whether to look which chains are alive, and leave the others out.
 
     Raises:
@@ -59,7 +62,11 @@ def evaluate(
 ) -> Tensor:
     """Losses of all examples at `params`, float32 `[example[, token]]`, in parts that fit.
 
-    With a compiler the parts are of one size where that can be, so that one form serves them.
+    With a compiler the parts are of one size where that is possible, so that one compiled form
+    serves them all.
+
+    Raises:
+        OutOfMemory: not even one example fits.
     """
     size = len(next(iter(probe.values())))
     ask = loss.evaluate if compiler is None else partial(_compiled, compiler, loss)
@@ -111,7 +118,7 @@ def init_losses(loss: Any, probe: Probe, tensors: Batch, rows: int) -> Tensor:
     if worst > 1e-4 or not torch.equal(value.isnan(), again.isnan()):
         raise NotReproducible(
             say(
-                f"a model that answers one question twice with a difference of {worst:.2g}",
+                f"a model whose losses differ by {worst:.2g} when evaluated twice",
                 "the same losses each time",
                 "remove randomness from its forward pass (dropout is already off)",
             )
@@ -124,7 +131,7 @@ def init_losses(loss: Any, probe: Probe, tensors: Batch, rows: int) -> Tensor:
             say(
                 f"losses of shape {tuple(out.shape)} for {len(probe)} examples",
                 "[example] or [example, token]",
-                "mend the loss function",
+                "correct the loss function",
             )
         )
     counts = torch.ones_like(out, dtype=torch.bool)
@@ -146,30 +153,30 @@ def init_losses(loss: Any, probe: Probe, tensors: Batch, rows: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Returned:
-    """A tensor on its way from the device to the host."""
+class HostCopy:
+    """A tensor that is being copied from the device to the host."""
 
     _held: Tensor
     _event: Any
 
-    def here(self) -> bool:
-        """Whether it has arrived; never waits."""
+    def arrived(self) -> bool:
+        """Whether the copy is complete; never waits."""
         return self._event is None or self._event.query()
 
     def tensor(self) -> Tensor:
-        """The values, in host memory; waits until they are there."""
+        """The values in host memory; waits for the copy."""
         if self._event is not None:
             self._event.synchronize()
         return self._held
 
 
-def returned(values: Tensor) -> Returned:
-    """Starts the way home of `values`; the device does not stop for it."""
+def to_host(values: Tensor) -> HostCopy:
+    """Starts to copy `values` to host memory; the device does not wait for it."""
     values = values.detach()
     if values.device.type != "cuda":
-        return Returned(values.cpu(), None)
+        return HostCopy(values.cpu(), None)
     held = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
     held.copy_(values, non_blocking=True)
     event = torch.cuda.Event()
     event.record()
-    return Returned(held, event)
+    return HostCopy(held, event)

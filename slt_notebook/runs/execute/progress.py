@@ -1,4 +1,4 @@
-"""Progress of a run that goes on, and requests to pause and stop it."""
+"""Progress of a run, and requests to pause and stop it."""
 
 import threading
 import time
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from slt_notebook import names
 from slt_notebook.core.sampler_loop import Step
-from slt_notebook.runs.execute.probing import Returned, returned
+from slt_notebook.runs.execute.probing import HostCopy, to_host
 from slt_notebook.runs.plan.settings import Task
 
 TRACE = 240
@@ -100,7 +100,8 @@ class Progress:
             chains: their indices.
             step: number of the step that has been made.
             draw: draws that are complete.
-            loss, status: one of each per chain.
+            loss: of the last batch of each chain.
+            status: of each chain, in words.
             burnin: steps of burn-in.
         """
         with self._lock:
@@ -111,7 +112,7 @@ class Progress:
                     self._trace[chain].append((step, value))
 
     def wait_while_paused(self) -> bool:
-        """Returns whether to go on, after waiting while the run is paused."""
+        """Waits while the run is paused; returns whether to continue."""
         if not self._go.is_set():
             with self._lock:
                 before, self.stage = self.stage, "paused"
@@ -182,7 +183,7 @@ class ProgressReporter:
     chains: tuple[int, ...]
     task: Task
     ask: bool
-    _waiting: tuple[int, Returned, Returned] | None = None
+    _waiting: tuple[int, HostCopy, HostCopy] | None = None
     _next: float = 0.0
 
     def report(self, step: Step) -> None:
@@ -191,13 +192,13 @@ class ProgressReporter:
             self._record(step.index, step.loss.cpu(), step.status.cpu())
             return
         if self._waiting is None and time.monotonic() >= self._next:
-            self._waiting = step.index, returned(step.loss), returned(step.status)
+            self._waiting = step.index, to_host(step.loss), to_host(step.status)
             self._next = time.monotonic() + REPORT_SECONDS
-        if self._waiting is not None and self._waiting[1].here() and self._waiting[2].here():
+        if self._waiting is not None and self._waiting[1].arrived() and self._waiting[2].arrived():
             self.finish()
 
     def finish(self) -> None:
-        """Reports what is still on its way."""
+        """Reports a step whose values are still being copied."""
         if self._waiting is not None:
             index, loss, status = self._waiting
             self._record(index, loss.tensor(), status.tensor())

@@ -1,4 +1,4 @@
-"""How do several worker threads share the cores of a CPU?"""
+"""A pool of worker threads that share the cores of a CPU."""
 
 import threading
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Will it fit, and how is it cut?  Bytes of a run, item by item, before any work.
+"""The memory of a run, item by item, and how its work is divided: before any work.
 
 What can be counted is counted (weights, chains, states, gradients, losses of probes); what depends
 on the architecture, the activations, is measured: one example goes forward once, and the tensors
@@ -7,6 +7,7 @@ that its backward pass would keep are added up.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import torch
@@ -23,20 +24,20 @@ from slt_notebook.runs.plan import partition
 from slt_notebook.runs.plan.settings import Task
 
 SHARE = 0.6
-"""Of the free memory that activations and gradients of one chunk may take: allocators need room."""
+"""Share of the free memory for activations and gradients of a chunk; allocators need the rest."""
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """What a run will hold in memory, and how its work is cut.
+    """What a run will hold in memory, and how its work is divided.
 
     Attributes:
         items: (what, bytes, how it comes about).
         disk: bytes of the finished store, before compression.
-        free: bytes that can be taken on the device now, or None where that is not known.
-        device: where.
+        free: bytes that are free on the device now, or None where that is not known.
+        device: where it is computed.
         fit: chains per batched gradient, examples per backward pass, examples per probe evaluation.
-        workers: blocks of chains that go on at the same time.
+        workers: blocks of chains that are sampled at the same time.
         rule: why chains are batched or looped, in words.
     """
 
@@ -76,7 +77,9 @@ class MemoryPlan:
     def _repr_html_(self) -> str:
         notes = "".join(f"<br>{_text(line)}" for line in self.fit.halved)
         free = "unknown" if self.free is None else f"{self.free / 1e6:,.0f} MB"
-        shown = self.table.style.format({"MB": _mb, "share": "{:.0%}"}).to_html()
+        styler = self.table.style
+        styler.format({"MB": _mb, "share": "{:.0%}"})
+        shown = styler.to_html()
         return (
             f"{shown}<p>Total {_mb(self.total / 1e6)} MB, free on {_text(self.device)}: {free}; "
             f"store {_mb(self.disk / 1e6)} MB before compression.<br>"
@@ -109,7 +112,7 @@ def _bytes(size: float) -> str:
 
 
 def _mb(megabytes: float) -> str:
-    """One decimal; two digits of what would look like nothing."""
+    """One decimal; two digits of what would round to nothing."""
     return f"{megabytes:,.1f}" if megabytes >= 0.05 or not megabytes else f"{megabytes:.2g}"
 
 
@@ -118,67 +121,73 @@ def _text(value: str) -> str:
 
 
 def memory_plan_of(
-    task: Task, loss, space: Space, states: int, data: Probe, probes: Sequence[Probe],
+    task: Task, loss: Any, space: Space, states: int, data: Probe, probes: Sequence[Probe],
     batch: Batch, device: torch.device, workers: int, chain_chunk: int | None,
 ) -> MemoryPlan:  # fmt: skip
     """The plan of a run.
 
     Args:
+        task: what is sampled.
+        loss: on the device.
+        space: the coordinates that move.
         states: rows that a kernel keeps besides the position (moments, momenta).
+        data: the examples of the loss.
+        probes: what is recorded.
         batch: one example of the data on the device, to measure activations with.
-        workers: blocks of chains that go on at the same time.
+        device: where the run is computed.
+        workers: blocks of chains that are sampled at the same time.
         chain_chunk: chains per batched gradient that the user asked for, or None.
     """
-    chains, dim, free = len(task.chains), space.dim, partition.free_memory(device)
+    count, dim, free = len(task.chains), space.dim, partition.free_memory(device)
     row = 4 * dim
     one, largest = activations(loss, space, loss.params, batch)
     size = partition.work(dim, task, data)
     per_chain = one * task.batch_size + 3 * row
-    at_once = chain_chunk or partition.chunk(chains, size, device, per_chain, free, SHARE)
-    block = -(-chains // workers)
+    at_once = chain_chunk or partition.chunk(count, size, device, per_chain, free, SHARE)
+    block = -(-count // workers)
     examples = None
-    room = None if free is None else SHARE * free / workers
-    if room is not None and at_once == 1 and one * task.batch_size > room:
-        examples = max(1, int(room / max(one, 1)))
+    most = None if free is None else SHARE * free / workers
+    if most is not None and at_once == 1 and one * task.batch_size > most:
+        examples = max(1, int(most / max(one, 1)))
     rows = max(map(partition.probe_rows, probes), default=1)
     at_a_time = max((min(len(p), rows) for p in probes), default=0)
     at_once = min(at_once, block)
     long = device.type == "cpu" and dim >= LONG and at_once == 1
     tests = 1 if dim >= LARGE else workers  # each holds the new position and its gradient
-    held = workers * (1 + states) + 2 * tests if long else chains * 3 + workers * 2
+    held = workers * (1 + states) + 2 * tests if long else count * 3 + workers * 2
     reads = examples or task.batch_size
     losses = {p.name: len(p) * p.tokens for p in probes}
     weights = sum(v.nbytes for v in loss.params.values()) if device.type != "cpu" else 0
     items = [
         ("weights", weights, "on the device" if weights else "the model's own"),
         ("w*", row, f"{dim:,} coordinates"),
-        ("chains", chains * row, f"{chains} positions"),
-        ("states", states * chains * row, f"{states} a chain: moments, momenta"),
+        ("chains", count * row, f"{count} positions"),
+        ("states", states * count * row, f"{states} a chain: moments, momenta"),
         ("gradients", held * row, f"{held} rows of {row / 1e6:,.1f} MB, what a step needs besides"),
         ("activations", workers * at_once * reads * one,
          f"{workers} x {at_once} chains x {reads} examples of {one / 1e6:,.2f} MB, measured"),
         ("probe evaluation", workers * at_a_time * 4 * largest, f"{at_a_time} examples at once"),
     ]  # fmt: skip
-    # A draw is held as it is measured, once stacked, once on its way to the store.
+    # A draw is held three times: as measured, stacked, and while it is written.
     items += [
         (
             f"losses of probe {name!r}",
-            3 * 4 * chains * number,
-            f"{chains} x {number:,}, three times",
+            3 * 4 * count * number,
+            f"{count} x {number:,}, three times",
         )
         for name, number in losses.items()
     ]
     items = [item for item in items if item[1] or item[0] == "weights"]
-    disk = 4 * chains * task.draws * sum(losses.values()) + 2 * (1 + states) * chains * row
-    how = partition.explain(at_once, chains, size, device, workers)
+    disk = 4 * count * task.draws * sum(losses.values()) + 2 * (1 + states) * count * row
+    how = partition.explain(at_once, count, size, device, workers)
     if examples:
         how += f"; {examples} of {task.batch_size} examples per backward pass"
     fit = Fit(at_once, examples, rows)
     return MemoryPlan(tuple(items), disk, free, str(device), fit, workers, how)
 
 
-def activations(loss, space: Space, params: Params, batch: Batch) -> tuple[int, int]:
-    """Bytes that the backward pass of one example keeps, and the largest tensor among them.
+def activations(loss: Any, space: Space, params: Params, batch: Batch) -> tuple[int, int]:
+    """Bytes that the backward pass of one example keeps, and those of the largest tensor.
 
     Weights are not counted.
     """
@@ -191,7 +200,7 @@ def activations(loss, space: Space, params: Params, batch: Batch) -> tuple[int, 
         if place not in own:
             size = min(storage.nbytes(), tensor.nbytes)  # of a view, and of an expanded tensor
             seen[place] = max(seen.get(place, 0), size)
-        # Of an operation's own output the graph would hold itself, and never be let go of.
+        # If it kept an operation's own output, the graph would refer to itself and never be freed.
         return tensor.detach()
 
     leaf = space.flatten(params).requires_grad_(True)
@@ -205,6 +214,10 @@ def activations(loss, space: Space, params: Params, batch: Batch) -> tuple[int, 
         if not out_of_memory(error):
             raise
         raise InputError(
-            say("a model of which not even one example fits in memory", "room for one", "see above")
+            say(
+                "a model of which not even one example fits in memory",
+                "memory for one",
+                "use a smaller component, shorter sequences or another device",
+            )
         ) from error
     return sum(seen.values()), max(seen.values(), default=0)

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from typing import Any
 
 import torch
 
@@ -10,13 +11,18 @@ from slt_notebook.errors import InputError, say
 from slt_notebook.models.components.catalog import parts
 from slt_notebook.models.components.patterns import Parts
 from slt_notebook.models.probes import Probe
+from slt_notebook.runs.plan.settings import Task
 
 PROBE_TOKENS = 4096
 """Losses per evaluation of a probe: enough to keep a CPU busy, few enough to stay in its cache."""
 
 
 def pick_device(device: str | torch.device, like: torch.device) -> torch.device:
-    """`"auto"`: the GPU if there is one, else where the model is.
+    """The device of a run; for `"auto"` the GPU if there is one, else where the model is.
+
+    Args:
+        device: as in `slt.sample`.
+        like: where the model is.
 
     Raises:
         InputError: a device that torch does not know or does not have here.
@@ -34,7 +40,7 @@ def pick_device(device: str | torch.device, like: torch.device) -> torch.device:
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that can be taken on `device` now, or None where that is not known."""
+    """Bytes that are free on `device` now, or None where that is not known."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:
@@ -51,10 +57,12 @@ def free_memory(device: torch.device) -> int | None:
         return None
 
 
-def resolve(component: str, loss, known: Parts | None = None) -> Space:
-    """The space of a component of the model behind `loss`: see `models.components`.
+def resolve(component: str, loss: Any, known: Parts | None = None) -> Space:
+    """The space of a component of the model behind `loss`: see `models/components`.
 
     Args:
+        component: a name, glob or union; "full" is the whole model.
+        loss: of the kit.
         known: the model's components, where they were derived already.
 
     Raises:
@@ -71,16 +79,16 @@ def probe_rows(probe: Probe) -> int:
 
 
 SMALL = 5e6
-"""Multiply-adds of a chain's step below which Python, not arithmetic, takes the time."""
+"""Multiply-adds of a chain's step below which Python takes the time, and not the arithmetic."""
 
 
-def work(dim: int, task, data: Probe) -> float:
-    """Multiply-adds of one forward pass of one chain, about: coordinates times losses."""
+def work(dim: int, task: Task, data: Probe) -> float:
+    """About the multiply-adds of one forward pass of one chain: coordinates times losses."""
     return float(dim) * task.batch_size * data.tokens
 
 
 def chunk(
-    chains: int, size: float, device: torch.device, per_chain: int, free: int | None, share: float
+    count: int, size: float, device: torch.device, per_chain: int, free: int | None, share: float
 ) -> int:
     """Chains per batched gradient.
 
@@ -88,49 +96,52 @@ def chunk(
     long as gradients and activations of the chunk fit.
 
     Args:
+        count: number of chains.
         size: multiply-adds of a chain's step, see `work`.
+        device: where.
         per_chain: bytes of one chain's activations and gradients.
-        free: bytes that can be taken; `share` of them are.
+        free: bytes that are free on the device, or None where that is not known.
+        share: of the free bytes that may be used.
     """
     if device.type == "cpu":
-        return chains if size < SMALL else 1
-    return max(1, min(chains, int((free or 0) * share / (per_chain + 1))))
+        return count if size < SMALL else 1
+    return max(1, min(count, int((free or 0) * share / (per_chain + 1))))
 
 
-def explain(at_once: int, chains: int, size: float, device: torch.device, workers: int) -> str:
+def explain(at_once: int, count: int, size: float, device: torch.device, workers: int) -> str:
     """The choice of `chunk` and `blocks` in words."""
     many = f"{size:.2g} multiply-adds a chain and step"
     if device.type != "cpu":
-        return f"{at_once} of {chains} chains at once by vmap, as many as fit ({many})"
+        return f"{at_once} of {count} chains at once by vmap, as many as fit ({many})"
     if at_once > 1:
         return f"{at_once} chains at once by vmap: {many}, below {SMALL:.0e}"
     text = f"one chain after the other: {many}, {SMALL:.0e} or more"
     return text if workers == 1 else f"{text}; {workers} workers share the cores"
 
 
-def blocks(chains: int, executor, device: torch.device, size: float) -> list[tuple[int, ...]]:
-    """How chains are dealt out to workers.
+def blocks(count: int, executor: Any, device: torch.device, size: float) -> list[tuple[int, ...]]:
+    """The places of the chains of each worker, for `count` chains.
 
     Without an executor, a CPU gives every worker thread a share of the chains and of the cores:
     small products scale better over chains than within one.
 
     Raises:
-        InputError: an executor that cannot run a live model.
+        InputError: an executor that cannot use a model in memory.
     """
     if executor is None:
         workers = 1
         if device.type == "cpu" and size >= SMALL:
-            workers = min(chains, torch.get_num_threads())
-        cuts = [chains * i // workers for i in range(workers + 1)]
-        return [tuple(range(a, b)) for a, b in itertools.pairwise(cuts)]
+            workers = min(count, torch.get_num_threads())
+        ends = [count * i // workers for i in range(workers + 1)]
+        return [tuple(range(a, b)) for a, b in itertools.pairwise(ends)]
     if not hasattr(executor, "submit"):
         raise InputError(say(f"executor={executor!r}", "something with submit()", "pass None"))
     if type(executor).__name__ == "ProcessPoolExecutor":
         raise InputError(
             say(
                 "a process pool",
-                "an executor of threads: a live model cannot travel to another process",
+                "an executor of threads: a model in memory cannot be passed to another process",
                 "pass a ThreadPoolExecutor, or run the chains [0, 1] and [2, 3] as two scripts",
             )
         )
-    return [(row,) for row in range(chains)]
+    return [(row,) for row in range(count)]

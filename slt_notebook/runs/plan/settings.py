@@ -1,7 +1,7 @@
 """Settings of a run as data: what is asked (`Settings`, `Speed`) and what follows (`Task`).
 
-A setting stands here with its default, and in the signature of `slt.sample` with its meaning;
-nothing else lists them.
+A setting is defined here with its default, and documented in `slt.sample`; no other file lists the
+settings.
 """
 
 import dataclasses

@@ -131,10 +131,12 @@ def _create_probe(root: zarr.Group, task: Task, probe: Probe, init: np.ndarray) 
 
 def _create_tokens(group: zarr.Group, probe: Probe, dims: tuple[str, ...]) -> None:
     ids = probe.fields["input_ids"]
+    strings = probe.strings
+    assert strings is not None  # a probe of kind "text" has them
     seen = probe.fields["attention_mask"] > 0
     text = np.empty(ids.shape, dtype=object)
     for place in np.ndindex(ids.shape):
-        text[place] = probe.strings[int(ids[place])] if seen[place] else ""
+        text[place] = strings[int(ids[place])] if seen[place] else ""
     new_coordinate(group, names.TOKEN, np.arange(1, ids.shape[1]))
     new_coordinate(group, names.TOKEN_ID, ids[:, 1:].astype("i4"), dims)
     new_coordinate(group, names.TOKEN_TEXT, text[:, 1:], dims)

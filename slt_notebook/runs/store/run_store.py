@@ -1,4 +1,4 @@
-"""The store of a run: one Zarr group, written while the run goes on.
+"""The store of a run: one Zarr group, written while the run is sampled.
 
 One chunk holds one chain, so workers that own chains write without locks.  Every file is replaced
 atomically by Zarr; results are written before the checkpoint that follows them.  A run that is
@@ -90,7 +90,7 @@ class RunStore:
             raise StoreError(
                 say(
                     f"the store {str(self.path)!r}, which another run is writing",
-                    "a store that nobody writes",
+                    "a store that no run is writing",
                     "wait for that run, stop it, or pass another store=...",
                 )
             ) from cause

@@ -61,7 +61,7 @@ def test_batch_noise_is_found_where_rhat_and_ess_see_nothing():
     assert float(largest.rhat) < 1.2 and float(largest.ess) > 20  # nothing to be seen there
     assert float(largest.llc) > 10 * problem.exact(3000.0, 100.0)
     said = set(found.evidence.verdict.values.ravel().tolist())
-    hot = {"batch noise rules", "depends on the step", "hotter than nbeta says"}
+    hot = {"dominated by batch noise", "depends on the step size", "hotter than nbeta implies"}
     assert said & hot and "trusted" not in said
     assert "batches" in found.reason
     with pytest.raises(InputError, match="no trustworthy"):
@@ -114,17 +114,17 @@ def row(**changes):
         ({}, "trusted"),
         ({"finite": False}, "unstable"),
         ({"llc": -1.0}, "loss falls below w*"),
-        ({"rho_loc": 1.5}, "batch noise rules"),
-        ({"rho_loc": 0.95, "rho_loc_error": 0.01}, "localization rules"),
+        ({"rho_loc": 1.5}, "dominated by batch noise"),
+        ({"rho_loc": 0.95, "rho_loc_error": 0.01}, "dominated by localization"),
         ({"rho_loc": 0.95}, "trusted"),  # within two errors of 0.8
         ({"rho_loc": np.nan, "rho_loc_error": np.nan}, "trusted"),
         ({"drifts": True}, "still drifting"),
         ({"rhat": 1.4}, "chains disagree"),
         ({"ess": 5.0}, "too few draws"),
-        ({"halved": 0.2}, "depends on the step"),
+        ({"halved": 0.2}, "depends on the step size"),
         ({"halved": 0.08, "halved_error": 0.045}, "trusted"),
         ({"halved": 0.2, "halved_error": 0.15}, "too few draws"),
-        ({"virial": 1.4}, "hotter than nbeta says"),
+        ({"virial": 1.4}, "hotter than nbeta implies"),
         ({"halved": np.nan}, "half the step is unstable"),
     ],
 )
@@ -157,7 +157,7 @@ def test_batches_so_small_that_they_heat_the_chain_are_refused():
 
 
 def test_the_smallest_step_checks_the_next_and_is_not_chosen():
-    assert verdicts.verdict(row(), None) == "only checks the next step"
+    assert verdicts.verdict(row(), None) == "reference for the next step size"
 
 
 def test_bad_input():
