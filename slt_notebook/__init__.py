@@ -39,7 +39,7 @@ _PUBLIC = {
     "RMSProp": "core.kernels.metrics",
     "Adam": "core.kernels.metrics",
     "Fixed": "core.kernels.metrics",
-    "open_run": "results.tree",
+    "open_run": "results.store",
     "open_sweep": "results.sweep",
     # estimates
     "llc": "estimators.llc.llc",
@@ -88,8 +88,8 @@ _PUBLIC = {
     "redundancy": "estimators.llc.codelength",
     "trajectory_pca": "estimators.training.trajectory",
     "health": "estimators.health",
-    "to_arviz": "results.interchange",
-    "import_devinterp": "results.interchange",
+    "to_arviz": "results.arviz_export",
+    "import_devinterp": "results.devinterp_import",
     # views
     "TokenStrip": "views.text.token_strip",
     "InfluenceExplorer": "views.text.influence_explorer",

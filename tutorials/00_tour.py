@@ -103,7 +103,7 @@ slt.InfluenceExplorer(tree, focus=focus, notes=notes, query=("domains/12", 60))
 # The same numbers in Python, with standard errors:
 
 # %%
-influence = slt.influence(tree, level="sequence", normalize=True)
+influence = slt.influence(tree, unit="sequence", normalize=True)
 influence["influence"].to_pandas().round(2)
 
 # %% [markdown]

@@ -119,14 +119,14 @@ pd.DataFrame(rows, columns=["component", "step", "boundary", "sure"])
 
 # %% [markdown]
 # Do heads of one kind have curves of one shape? With eight curves a clustering is weak evidence, so
-# look at several normalisations and at the silhouettes (1: clear, 0: none) before believing one.
+# look at several normalizations and at the silhouettes (1: clear, 0: none) before believing one.
 
 # %%
 rows = {}
-for normalise in ("none", "standardise", "minmax"):
+for normalize in ("none", "standardize", "minmax"):
     for k in (2, 3):
-        c = slt.cluster_curves(training, k, normalise=normalise)
-        rows[normalise, k] = {
+        c = slt.cluster_curves(training, k, normalize=normalize)
+        rows[normalize, k] = {
             **c["cluster"].to_pandas().to_dict(),
             "mean silhouette": round(c.attrs["mean_silhouette"], 2),
         }
@@ -188,7 +188,7 @@ from slt_notebook.toys.heads import attention_scores
 attention_scores().round(2)
 
 # %% [markdown]
-# The test: standardise the token-resolved values per head, take off each token's mean over the heads
+# The test: standardize the values of each token per head, subtract each token's mean over the heads
 # of its layer, and look at the signs of the first principal component. It should split the layer as
 # attention does. The rule was fixed after layer 1 of seed 0 had been seen, and before layer 0 and the
 # seeds 1 and 2 were. By chance a layer of four is split in a given way in one of seven cases.
@@ -242,7 +242,7 @@ for layer, x in loadings.items():
 pd.DataFrame(
     {
         "as it is": slt.reliability(tokens).to_pandas(),
-        "standardised, token-centred": slt.reliability(
+        "standardized, token-centred": slt.reliability(
             slt.center_token(slt.zscore(tokens))
         ).to_pandas(),
     }

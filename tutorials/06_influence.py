@@ -82,7 +82,7 @@ run = slt.sample(
     kernel=slt.SGLD(8e-4), nbeta=1000.0, gamma=100.0, chains=16, draws=60, burnin=75, thin=10,
     batch_size=300,
 )  # fmt: skip
-found = slt.influence(run, query="query", train="train", level="sequence")
+found = slt.influence(run, query="query", train="train", unit="sequence")
 print(found.influence.dims, dict(found.sizes))
 
 # %%

@@ -56,7 +56,7 @@ run = slt.sample(
     loss, probe, probes=[probe], kernel=slt.SGLD(step_size), nbeta=100.0 * len(at), gamma=gamma,
     chains=16, draws=200, burnin=40, batch_size=len(probe),
 )  # fmt: skip
-sampled = tree.influence_of(slt.influence(run, level="sequence"), at)
+sampled = tree.influence_of(slt.influence(run, unit="sequence"), at)
 scaled = sampled.assign(influence=sampled.influence * gamma, stderr=sampled.stderr * gamma)
 
 # %%

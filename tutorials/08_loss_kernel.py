@@ -45,7 +45,7 @@ setting = {
     "draws": 80, "burnin": 120, "thin": 4,
 }  # fmt: skip
 run = slt.sample(toy.loss, toy.train, probes=[toy.held], batch_size=128, **setting)
-slt.screen(run, level="sequence")
+slt.screen(run, unit="sequence")
 
 # %% [markdown]
 # Click a cell of two single examples: the picture beside it shows their two losses at every draw, which
@@ -67,7 +67,7 @@ found.round(3)
 
 # %%
 cross = slt.group_influence(
-    run, np.array(["A", "B"])[task], normalize=True, level="sequence", sign="kernel"
+    run, np.array(["A", "B"])[task], normalize=True, unit="sequence", sign="kernel"
 )
 print("mean correlation of pairs:\n", cross.influence.values.round(4))
 print("standard errors:\n", cross.stderr.values.round(4))
@@ -193,7 +193,7 @@ slt.EmbeddingMap(
 control = slt.sample(
     toy.loss, toy.train, probes=[toy.held], batch_size=128, **{**setting, "nbeta": 0.0}, seed=1
 )
-slt.screen(run, control=control, level="sequence")[["check", "value", "verdict", "meaning"]]
+slt.screen(run, control=control, unit="sequence")[["check", "value", "verdict", "meaning"]]
 
 # %% [markdown]
 # ## A real classifier against WordNet

@@ -15,7 +15,7 @@ from slt_notebook import names
 from slt_notebook.benchmarks.problem import Problem
 from slt_notebook.core.types import Kernel
 from slt_notebook.errors import Diverged, InputError, say
-from slt_notebook.estimators.llc.llc import llc
+from slt_notebook.estimators.llc.llc import chain_llc, llc
 from slt_notebook.runs.sample import sample
 
 SAMPLER, PROBLEM = "sampler", "problem"
@@ -171,7 +171,7 @@ def _cells(sampling: xr.Dataset, sizes, chains: int, steps: int, seconds: float)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RuntimeWarning)  # a constant trace has no R-hat
                 found = llc(part)
-            each = found.llc.values
+            each = chain_llc(found).values
             pooled = {key: float(found[key]) for key in pooled}
         except (Diverged, InputError):
             pass  # nothing finite left: NaN says so

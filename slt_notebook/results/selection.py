@@ -1,11 +1,8 @@
-"""Which losses does a caller mean?  From a probe's name, example ids or a Dataset to traces.
-
-Shared by `influence`, `kernel` and `sources`.
-"""
+"""Select the losses that a caller names: a probe, example ids, or a part of a probe."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,42 +10,48 @@ import xarray as xr
 
 from slt_notebook import names
 from slt_notebook.errors import InputError, nearest, say
-from slt_notebook.results import tree as trees
+from slt_notebook.results.result import check_probe, probe_of_loss, resolve
+from slt_notebook.results.store import read
 
-LEVELS = ("token", "sequence")
-_LABELS = (names.TOKEN_TEXT, names.FIRST_TEXT, names.LABEL)
+UNITS = ("token", "sequence")
+_LABELS = (names.TOKEN_TEXT, names.FIRST_TEXT, names.LABEL)  # those on the sides of a matrix
 
 
-def check_level(level: str) -> str:
-    if level not in LEVELS:
+def check_unit(unit: str) -> str:
+    """Return `unit` if it is "token" or "sequence".
+
+    Raises:
+        InputError: Another one.
+    """
+    if unit not in UNITS:
         raise InputError(
-            say(f"level={level!r}{nearest(level, LEVELS)}", "'token' or 'sequence'", "name one")
+            say(f"unit={unit!r}{nearest(unit, UNITS)}", "'token' or 'sequence'", "name one")
         )
-    return level
+    return unit
 
 
 def pick(run: Any, what: Any = None) -> xr.Dataset:
-    """The probe, or the part of one, that `what` names, with dims (chain, draw, example[, token]).
+    """Return the probe, or the part of one, that `what` names.
 
     Args:
-        run: A run or a probe Dataset.
+        run: A run or a probe Dataset; estimators pass a `Result`.
         what: None (the only probe), a probe's name, an example id, a list of example ids, or a
             Dataset or `loss` DataArray of a probe or of a part of it.
+
+    Returns:
+        A probe with dims (chain, draw, example[, token]).
 
     Raises:
         InputError: Nothing of that name (the nearest are given).
     """
     if isinstance(what, xr.DataArray):
-        what = _from_array(what)
+        what = probe_of_loss(what)
     if isinstance(what, xr.Dataset):
-        return trees.probe(_with_example(what))
+        return check_probe(_with_example(what))
+    result = resolve(run)
     if what is None:
-        return trees.probe(run)
-    probes = (
-        {"": trees.probe(run)}
-        if isinstance(run, xr.Dataset)
-        else {p: trees.probe(run, p) for p in trees.probe_names(run)}
-    )
+        return result.probe()
+    probes = {p: result.probe(p) for p in result.probe_names}
     if isinstance(what, str) and what in probes:
         return probes[what]
     ids = [what] if isinstance(what, str) else list(what)
@@ -68,13 +71,8 @@ def pick(run: Any, what: Any = None) -> xr.Dataset:
     )
 
 
-def _from_array(array: xr.DataArray) -> xr.Dataset:
-    labels = {k: v for k, v in array.coords.items() if k in _LABELS}
-    return array.drop_vars(list(labels)).to_dataset(name=names.LOSS).assign(labels)
-
-
 def _with_example(data: xr.Dataset) -> xr.Dataset:
-    """One selected example or token keeps its dim, so that results always have it."""
+    """Give a selected example or token its dim back, so that results always have it."""
     for dim in (names.EXAMPLE, names.TOKEN):
         if dim in data.coords and dim not in data.dims:
             data = data.expand_dims(dim)
@@ -83,10 +81,10 @@ def _with_example(data: xr.Dataset) -> xr.Dataset:
     )
 
 
-def result_dims(data: xr.Dataset, level: str, suffix: str = "") -> tuple[list[str], dict, dict]:
-    """Dims, coords and sizes of one side of a matrix: `example` and, at token level, `token`."""
+def result_dims(data: xr.Dataset, unit: str, suffix: str = "") -> tuple[list[str], dict, dict]:
+    """Return dims, coords and sizes of one side of a matrix: `example` and, per token, `token`."""
     dims = [names.EXAMPLE]
-    if level == "token" and names.TOKEN in data[names.LOSS].dims:
+    if unit == "token" and names.TOKEN in data[names.LOSS].dims:
         dims.append(names.TOKEN)
     coords: dict[str, Any] = {
         d + suffix: (d + suffix, data[d].values if d in data.coords else np.arange(data.sizes[d]))
@@ -95,14 +93,15 @@ def result_dims(data: xr.Dataset, level: str, suffix: str = "") -> tuple[list[st
     for key in _LABELS:
         if key in data and set(data[key].dims) <= set(dims):
             label = data[key].transpose(*(d for d in dims if d in data[key].dims))
-            coords[key + suffix] = ([str(d) + suffix for d in label.dims], trees.read(label))
+            coords[key + suffix] = ([str(d) + suffix for d in label.dims], read(label))
     return [d + suffix for d in dims], coords, {d + suffix: data.sizes[d] for d in dims}
 
 
-def skipped(run: Any) -> dict:
-    """Chains to leave out, with the reason: the sampler marked them as diverged."""
-    return trees.statuses(run) if not isinstance(run, xr.Dataset) else {}
+def skipped(run: Any) -> dict[Hashable, str]:
+    """Return the chains to leave out, with the reason; see `Result.diverged`."""
+    return resolve(run).diverged
 
 
-def joined(texts: Sequence[str]) -> str:
-    return "; ".join(texts) if texts else "none"
+def excluded_text(chains: Mapping[Hashable, str]) -> str:
+    """Return "chain 2: diverged ...; ..." for the attrs of a result, or "none"."""
+    return "; ".join(f"chain {c}: {why}" for c, why in chains.items()) or "none"

@@ -1,7 +1,4 @@
-"""Which steps of which chains enter an average over a run?  Those after burn-in that are finite.
-
-Shared by `llc`, `health`, `selection` and `interchange`.
-"""
+"""The steps of a run that enter an average: those after burn-in, of the chains that kept up."""
 
 from __future__ import annotations
 
@@ -13,17 +10,21 @@ import xarray as xr
 
 from slt_notebook import names
 from slt_notebook.errors import Diverged, InputError, say
-from slt_notebook.results import tree as trees
-
-_HYPER = (names.NBETA, names.GAMMA, names.STEP_SIZE)
+from slt_notebook.results.result import Result
+from slt_notebook.results.settings import difference, per_chain
+from slt_notebook.results.store import read
 
 
 @dataclass(frozen=True)
 class Steps:
     """The steps used: one window for every chain that is used.
 
-    used: positions of these chains.  start, stop: the window, in steps.  excluded: what happened
-    to the others.  data: the group `sampling`.
+    Attributes:
+        data: The group `sampling`.
+        used: Positions of the chains that are used.
+        start: First step of the window.
+        stop: The step after its last.
+        excluded: Label of each chain that is left out, and why.
     """
 
     data: xr.Dataset
@@ -33,61 +34,64 @@ class Steps:
     excluded: dict[Any, str]
 
     def series(self, name: str) -> np.ndarray:
-        """A per-step variable over the window, `[chain, step]` float64."""
+        """Return a per-step variable over the window, `[chain, step]` float64."""
         return self.whole(name)[:, self.start : self.stop]
 
     def whole(self, name: str) -> np.ndarray:
-        """A per-step variable of the chains used, burn-in included."""
+        """Return a per-step variable of the chains used, `[chain, step]`, with the burn-in."""
         array = self.data[name].transpose(names.CHAIN, names.STEP)
-        return np.asarray(trees.read(array.isel({names.CHAIN: self.used})), np.float64)
+        return np.asarray(read(array.isel({names.CHAIN: self.used})), np.float64)
 
+    @property
     def nbeta(self) -> np.ndarray:
         """`[chain]`, of the chains used."""
         return per_chain(self.data, names.NBETA)[self.used]
 
-    def comparable(self) -> str:
-        """Why the chains do not sample one distribution, or nothing."""
-        for key in _HYPER:
-            if key in self.data.coords or key in self.data:
-                values = np.unique(per_chain(self.data, key)[self.used])
-                if len(values) > 1:
-                    return f"chains differ in {key}: {', '.join(f'{v:g}' for v in values)}"
-        return ""
+    @property
+    def thin(self) -> int:
+        """Steps per draw."""
+        return int(self.data.attrs.get(names.A_THIN, 1))
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Labels of the chains used."""
+        if names.CHAIN in self.data.coords:
+            return self.data[names.CHAIN].values[self.used]
+        return self.used
+
+    @property
+    def difference(self) -> str:
+        """Why the chains do not sample one distribution; "" if they do."""
+        return difference(self.data, self.used)
 
 
-def per_chain(data: xr.Dataset, name: str) -> np.ndarray:
-    """A hyperparameter as one float a chain."""
-    if name not in data.coords and name not in data:
-        raise InputError(
-            say(f"a run without {name!r}", "one value a chain", f"assign_coords({name}=...)")
-        )
-    shape = (data.sizes[names.CHAIN],)
-    return np.broadcast_to(np.asarray(trees.read(data[name]), np.float64), shape)
-
-
-def steps_after_burnin(run: Any, burnin: int | None = None) -> Steps:
-    """The steps after burn-in of the chains that did not diverge and have kept up.
+def steps_after_burnin(result: Result, burnin: int | None = None) -> Steps:
+    """Return the steps after burn-in of the chains that did not diverge and have kept up.
 
     A chain is left out when its status says that it diverged, or when it has less than half of
-    the steps of the longest one (it has hardly begun; cutting the others to its length would throw
-    most of the run away).  The rest is cut to the shortest.
+    the steps of the longest one (cutting the others to its length would discard most of the run).
+    The rest is cut to the shortest.
+
+    Args:
+        result: The run.
+        burnin: Steps to leave out at the start; the run's own burn-in if None.
 
     Raises:
         InputError: A burn-in that leaves fewer than 2 steps.
         Diverged: No chain left.
     """
-    data = trees.sampling(run)
+    data = result.sampling
     if burnin is None:
         burnin = int(data.attrs.get(names.A_BURNIN, 0))
     if burnin < 0:
         raise InputError(say(f"burnin={burnin}", "0 or more", "leave it out to use the run's own"))
     dims = (names.CHAIN, names.STEP)
-    finite = np.isfinite(trees.read(data[names.LOSS].transpose(*dims)))
-    finite &= np.isfinite(trees.read(data[names.INIT_LOSS].transpose(*dims)))
-    # A finite step after a gap belongs to no chain any more: count up to the first gap.
+    finite = np.isfinite(read(data[names.LOSS].transpose(*dims)))
+    finite &= np.isfinite(read(data[names.INIT_LOSS].transpose(*dims)))
+    # A chain ends at its first gap; a finite step after it does not count.
     done = np.where(finite.all(1), finite.shape[1], np.argmin(finite, axis=1))
     labels = data[names.CHAIN].values if names.CHAIN in data.coords else np.arange(len(done))
-    known = trees.statuses(run)
+    known = result.diverged
     excluded = {k: v for k, v in known.items() if k in labels}
     alive = np.array([label not in excluded for label in labels], bool)
     if not alive.any():

@@ -1,11 +1,10 @@
-"""What do the runs of a sweep look like together?  One tree whose arrays stay on disk.
+"""Open the runs of a sweep as one tree, whose arrays stay on disk until they are used.
 
     sampling/      loss (checkpoint, component, chain, step), ...
     probe/<name>/  loss (checkpoint, component, chain, draw, example, token),
                    init_loss (checkpoint, example, token), token_text (example, token), ...
 
-A dim `dataset` stands before these where a sweep has several datasets.  Values are read when they
-are used, from the stores that hold them; runs that have not begun are NaN.
+A sweep over several datasets has the dim `dataset` before these.  Runs that have not begun are NaN.
 """
 
 from __future__ import annotations
@@ -13,38 +12,34 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
 import xarray as xr
-import zarr
-from xarray.backends import BackendArray
-from xarray.core import indexing
 
 from slt_notebook import names
 from slt_notebook.errors import InputError, StoreError, StoreMismatch, nearest, say
-from slt_notebook.results.tree import as_tree, open_run
+from slt_notebook.results.stacked import LEADING, run_attrs, stack
+from slt_notebook.results.store import as_tree, open_run, probe_groups
 
-LEADING = (names.DATASET, names.CHECKPOINT_DIM, names.COMPONENT)
-_FREE = ("component", "model", "data", "draws")  # fields of a task in which runs may differ
+T = TypeVar("T")
+_FREE = ("component", "model", "data", "draws")  # fields of a task that may differ in a sweep
 
 
 def open_sweep(folder: str | os.PathLike) -> xr.DataTree:
     """Open all runs of a sweep as one tree, also while they are being written.
 
     Args:
-        folder: what `slt.sweep(store=...)` wrote.
+        folder: The folder that `slt.sweep(store=...)` wrote.
 
     Returns:
         A tree with the groups `sampling` and `probe/<name>`; dims (checkpoint, component, chain,
         draw, example, token), with `dataset` before them where there are several.
 
     Raises:
-        StoreError: no sweep there, or none of its runs has begun.
-        StoreMismatch: runs that differ in a setting, which must not be compared; it is listed.
+        StoreError: No sweep there, or none of its runs has begun.
+        StoreMismatch: Runs that differ in a setting, which is listed: they cannot be compared.
     """
     root = Path(folder).expanduser()
     rows = read_index(root)["runs"]
@@ -53,17 +48,17 @@ def open_sweep(folder: str | os.PathLike) -> xr.DataTree:
         raise StoreError(
             say(f"'{root}', none of whose runs has begun", "at least one", "sample it first")
         )
-    attrs = {r["path"]: _attrs(root / r["path"]) for r in runs}
-    _one_setting(attrs)
+    attrs = {r["path"]: run_attrs(root / r["path"]) for r in runs}
+    _check_same_settings(attrs)
     labels = {d: list(dict.fromkeys(r[_KEY[d]] for r in rows)) for d in LEADING}
     paths = {tuple(r[_KEY[d]] for d in LEADING): root / r["path"] for r in runs}
     model = open_run(root / runs[0]["path"])
     most = {k: max(_lengths(a)[k] for a in attrs.values()) for k in (names.STEP, names.DRAW)}
     first = attrs[runs[0]["path"]]
     groups = {"/": xr.Dataset(attrs=first | {"slt_sweep": str(root.name)})}
-    for path in [names.SAMPLING, *(f"{names.PROBE}/{p}" for p in _probes(model))]:
+    for path in [names.SAMPLING, *(f"{names.PROBE}/{p}" for p in probe_groups(model))]:
         group = model[path].to_dataset(inherit=False)
-        groups[f"/{path}"] = _stack(group, path, labels, paths, most)
+        groups[f"/{path}"] = stack(group, path, labels, paths, most)
     tree = xr.DataTree.from_dict(groups, name=root.name)
     tree.encoding["source"] = str(root)
     return tree
@@ -73,10 +68,10 @@ _KEY = {names.DATASET: "dataset", names.CHECKPOINT_DIM: "checkpoint", names.COMP
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """The table of a sweep's runs.
+    """Return the table of the runs of a sweep.
 
     Raises:
-        StoreError: no sweep in `folder`, a damaged table, or one of a newer version.
+        StoreError: No sweep in `folder`, a damaged table, or one of a newer version.
     """
     path = Path(folder) / names.SWEEP_INDEX
     try:
@@ -95,19 +90,18 @@ def read_index(folder: Path) -> dict[str, Any]:
     return index
 
 
-def is_sweep(tree: Any) -> bool:
-    try:
-        return names.COMPONENT in as_tree(tree)[names.SAMPLING].dims
-    except (InputError, KeyError):
-        return False
-
-
 def as_sweep(sweep: Any) -> xr.DataTree:
-    """The tree of whatever stands for a sweep: a tree, a folder, a `Sweep`, or a single run."""
+    """Return the tree of a sweep given as a tree, a folder, a `Sweep`, or a single run.
+
+    A folder is opened, and so is `.tree` of a handle: call this once.
+    """
     if isinstance(sweep, str | os.PathLike) and (Path(sweep) / names.SWEEP_INDEX).exists():
         return open_sweep(sweep)
     tree = as_tree(sweep)
-    if is_sweep(tree):
+    if names.SAMPLING not in tree.children:
+        found = ", ".join(tree.children) or "no groups"
+        raise InputError(say(f"a tree with {found}", "a group 'sampling'", "pass a run or sweep"))
+    if names.COMPONENT in tree[names.SAMPLING].dims:
         return tree
     groups = {"/": tree.to_dataset()}
     name = tree[names.SAMPLING].attrs.get(names.A_COMPONENT, "full")
@@ -117,18 +111,20 @@ def as_sweep(sweep: Any) -> xr.DataTree:
             data = node.to_dataset(inherit=False)
             moving = [v for v in data.data_vars if names.CHAIN in data[v].dims]
             groups[node.path] = data.drop_vars(moving).merge(
-                data[moving].expand_dims(axes), combine_attrs="override"
+                data[moving].expand_dims(axes), compat="override", combine_attrs="override"
             )
     return xr.DataTree.from_dict(groups)
 
 
 def run_of(sweep: Any, **labels: Any) -> xr.DataTree:
-    """One run of a sweep as an ordinary run's tree, e.g. `run_of(tree, component="l0.h1")`.
+    """Return one run of a sweep as the tree of a run, e.g. `run_of(tree, component="l0.h1")`.
 
-    A leading dim that holds one label need not be named.
+    Args:
+        sweep: As for `as_sweep`.
+        labels: One label for each leading dim; a dim of one label may be left out.
 
     Raises:
-        InputError: a label that is not there (the nearest are given), or one that is missing.
+        InputError: An unknown label (the nearest are given), or one that is missing.
     """
     tree = as_sweep(sweep)
     group = tree[names.SAMPLING]
@@ -166,121 +162,29 @@ def run_of(sweep: Any, **labels: Any) -> xr.DataTree:
     return xr.DataTree.from_dict(groups)
 
 
-# How runs are stacked -----------------------------------------------------------------------------
+def map_runs(
+    sweep: xr.DataTree,
+    function: Callable[[xr.DataTree, dict[str, str]], T],
+    *,
+    over: Sequence[str] = LEADING,
+    **labels: str,
+) -> dict[tuple[int, ...], T]:
+    """Return `function(run, its labels)` of every run of a sweep, by position along `over`.
 
-
-class Stacked(BackendArray):
-    """One variable of many stores with leading axes, read where and when it is indexed."""
-
-    def __init__(self, places: Mapping, leading: tuple[int, ...], inner: tuple, dtype, name: str):
-        self.places, self.leading, self.inner = places, leading, inner
-        self.shape, self.dtype, self.name = (*leading, *inner), np.dtype(dtype), name
-
-    def __getitem__(self, key: indexing.ExplicitIndexer):
-        return indexing.explicit_indexing_adapter(
-            key, self.shape, indexing.IndexingSupport.BASIC, self._read
-        )
-
-    def _read(self, key: tuple) -> np.ndarray:
-        count = len(self.leading)
-        outer = [
-            [k] if isinstance(k, int | np.integer) else list(range(size))[k]
-            for k, size in zip(key[:count], self.leading, strict=True)
-        ]
-        parts = [self._one(place, key[count:]) for place in itertools.product(*outer)]
-        shape = [
-            len(o)
-            for o, k in zip(outer, key[:count], strict=True)
-            if not isinstance(k, int | np.integer)
-        ]
-        one = np.shape(parts[0]) if parts else ()
-        return np.asarray(parts, self.dtype).reshape(*shape, *one)
-
-    def _one(self, place: tuple, key: tuple) -> np.ndarray:
-        path = self.places.get(place)
-        fill = np.nan if self.dtype.kind == "f" else 0
-        array = None
-        if path is not None:
-            try:
-                array = zarr.open_array(str(path / self.name), mode="r")
-            except FileNotFoundError:
-                pass
-        if array is not None and array.shape == self.inner:
-            return np.asarray(array[key])
-        whole = np.full(self.inner, fill, self.dtype)
-        if array is not None:  # a run that has more or fewer draws than the longest
-            window = tuple(
-                slice(0, min(a, b)) for a, b in zip(array.shape, self.inner, strict=True)
-            )
-            whole[window] = array[window]
-        return whole[key]
-
-
-def _stack(group: xr.Dataset, path: str, labels, paths, most) -> xr.Dataset:
-    """The Dataset of one group with the leading dims of a sweep."""
-    leading = [d for d in LEADING if d != names.DATASET or labels[d] != [""]]
-    sizes = {d: len(labels[d]) for d in leading}
-    index = {d: {label: i for i, label in enumerate(labels[d])} for d in LEADING}
-    places, by_checkpoint = {}, {}
-    for key, store in paths.items():
-        where = tuple(index[d][key[i]] for i, d in enumerate(LEADING) if d in sizes)
-        places[where] = store / path
-        by_checkpoint.setdefault((index[names.CHECKPOINT_DIM][key[1]],), store / path)
-    variables: dict[str, Any] = {}
-    fixed = {}
-    for name, variable in group.variables.items():
-        dims = tuple(map(str, variable.dims))
-        moving = names.CHAIN in dims and name not in group.coords
-        per_point = name == names.INIT_LOSS and names.CHAIN not in dims
-        if not moving and not per_point:
-            fixed[name] = (dims, variable.values)
-            continue
-        inner = tuple(most.get(d, variable.sizes[d]) for d in dims)
-        lead = leading if moving else [names.CHECKPOINT_DIM]
-        stacked = Stacked(
-            places if moving else by_checkpoint,
-            tuple(sizes[d] for d in lead),
-            inner,
-            variable.dtype,
-            str(name),
-        )
-        data = indexing.LazilyIndexedArray(stacked)
-        variables[str(name)] = xr.Variable((*lead, *dims), data, variable.attrs)
-    coords = {k: v for k, v in fixed.items() if k in group.coords}
-    for dim in (names.STEP, names.DRAW):
-        if dim in coords:
-            coords[dim] = ((dim,), np.arange(most[dim]))
-    coords |= {d: ((d,), np.asarray(labels[d], dtype=object).astype(str)) for d in leading}
-    steps = [re.fullmatch(r"\D*(\d+)", str(c)) for c in labels[names.CHECKPOINT_DIM]]
-    if all(steps):
-        numbers = [int(s[1]) for s in steps if s]
-        coords[names.TRAINING_STEP] = ((names.CHECKPOINT_DIM,), numbers)
-    if path == names.SAMPLING:
-        dims = {key[2]: _space_dim(store) for key, store in paths.items()}
-        sized = [dims.get(c, 0) for c in labels[names.COMPONENT]]
-        coords[names.A_SPACE_DIM] = ((names.COMPONENT,), sized)
-    rest = {k: v for k, v in fixed.items() if k not in group.coords}
-    attrs = {
-        k: v for k, v in group.attrs.items() if k not in (names.A_COMPONENT, names.A_SPACE_DIM)
-    }
-    return xr.Dataset({**rest, **variables}, coords, attrs)
-
-
-def _probes(tree: xr.DataTree) -> list[str]:
-    return list(tree[names.PROBE].children) if names.PROBE in tree.children else []
-
-
-def _attrs(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"])
-    except (OSError, ValueError, KeyError) as cause:
-        raise StoreError(
-            say(f"the run {path.name!r}, which is damaged", "a run", "sample it again")
-        ) from cause
-
-
-def _space_dim(store: Path) -> int:
-    return int(_attrs(store / names.SAMPLING).get(names.A_SPACE_DIM, 0))
+    Args:
+        sweep: The tree of a sweep.
+        function: Gets the tree of one run, and its labels along `over`.
+        over: The leading dims to go along; those that the sweep does not have are skipped.
+        labels: Of the other leading dims, as for `run_of`.
+    """
+    group = sweep[names.SAMPLING]
+    dims = [d for d in over if d in group.dims]
+    known = [[str(v) for v in group[d].values] for d in dims]
+    found = {}
+    for place in itertools.product(*(range(len(k)) for k in known)):
+        own = {d: k[i] for d, k, i in zip(dims, known, place, strict=True)}
+        found[place] = function(run_of(sweep, **own, **labels), own)
+    return found
 
 
 def _lengths(attrs: Mapping[str, Any]) -> dict[str, int]:
@@ -291,8 +195,8 @@ def _lengths(attrs: Mapping[str, Any]) -> dict[str, int]:
     }
 
 
-def _one_setting(attrs: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuses runs that differ in anything but component, weights, data and number of draws."""
+def _check_same_settings(attrs: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise if runs differ in anything but component, weights, data and number of draws."""
     first_path, first = None, None
     for path, found in attrs.items():
         task = {k: v for k, v in json.loads(found[names.A_TASK]).items() if k not in _FREE}

@@ -49,7 +49,7 @@ def bayesian(problem: Retraining, params, gamma: float, step: float, **length: A
 
 def scores_of(run, normalize: bool = False) -> np.ndarray:
     found = influence(
-        run, query="query", train="train", level="sequence", normalize=normalize, stderr=False
+        run, query="query", train="train", unit="sequence", normalize=normalize, stderr=False
     )
     return found["influence"].values
 
@@ -101,7 +101,7 @@ def main(out: str, retrained: str | None = None) -> None:
     for gamma in GRID:
         start = time.process_time()
         run = bayesian(problem, params, gamma, LARGE, thin=20, **SHORT)
-        found = screen(run, query="query", train="train", level="sequence")
+        found = screen(run, query="query", train="train", unit="sequence")
         spent = time.process_time() - start
         print(f"screens at gamma {gamma:g}: {found.attrs['verdict']}, {spent:.0f} s")
         print(found[["check", "value", "verdict"]].to_string(), flush=True)

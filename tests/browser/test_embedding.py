@@ -90,7 +90,7 @@ def test_by_keyboard_alone(show):
 
 def test_a_click_focuses_the_token_in_a_linked_strip(show):
     tree = synthetic_tree()
-    flat = slt.embed(slt.kernel_map(tree, modes=4, level="token"))
+    flat = slt.embed(slt.kernel_map(tree, modes=4, unit="token"))
     view, strip = slt.EmbeddingMap(flat, probe=tree), slt.TokenStrip(tree)
     link(view, strip)
     page = show(view, strip)

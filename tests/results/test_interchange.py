@@ -14,7 +14,8 @@ from slt_notebook.errors import InputError, StoreError
 from slt_notebook.estimators.health import health
 from slt_notebook.estimators.influence.influence import influence
 from slt_notebook.estimators.llc.llc import llc
-from slt_notebook.results.interchange import import_devinterp, to_arviz
+from slt_notebook.results.arviz_export import to_arviz
+from slt_notebook.results.devinterp_import import import_devinterp
 from slt_notebook.results.tree import open_run
 from tests.cases import synthetic_tree
 from tests.estimators.llc.test_selection import gaussian_run
@@ -105,7 +106,7 @@ def test_devinterp_llc_is_ours_with_burnin(devinterp):
     tree = import_devinterp(path)
     found = llc(tree, burnin=0)
     assert found["mean"].item() == pytest.approx(numbers["llc_mean"], rel=1e-5)
-    np.testing.assert_allclose(found.llc, numbers["llc_per_chain"], rtol=1e-4)
+    np.testing.assert_allclose(found.llc_chain, numbers["llc_per_chain"], rtol=1e-4)
     assert llc(tree).n_steps == found.n_steps - 5
     assert "unpaired" in tree.attrs["missing"]
     assert tree["sampling"].gamma[0] == 5 and tree["sampling"].nbeta[0] == 8
@@ -118,7 +119,7 @@ def test_devinterp_bif_is_minus_our_influence(devinterp):
     keys = numbers["bif_keys"]
     for i, q in enumerate(keys):
         for j, t in enumerate(keys):
-            ours = influence(tree, query=q, train=t, chains="pool").influence
+            ours = influence(tree, query=q, train=t, centering="pool").influence
             ours = ours.isel(token=slice(3), token_=slice(3)).transpose(
                 "example", "example_", "token", "token_"
             )

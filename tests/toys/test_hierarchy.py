@@ -82,7 +82,7 @@ def sampled(chains=16, draws=300, every=6, gamma=1e4, step_size=1e-4, nbeta=100.
         loss, probe, probes=[probe], kernel=slt.SGLD(step_size), nbeta=nbeta * len(at),
         gamma=gamma, chains=chains, draws=draws, burnin=40, batch_size=len(probe), progress=False,
     )  # fmt: skip
-    found = h.influence_of(slt.influence(run, level="sequence"), at)
+    found = h.influence_of(slt.influence(run, unit="sequence"), at)
     return h, at, found, h.closed_form(w1[0], w2[0], step_size, gamma).isel(step=at)
 
 

@@ -24,7 +24,7 @@ def kernel_run(toy, probe, **options):
 def cross(run, task):
     """Mean correlation of a pair of the two tasks, and its standard error."""
     found = slt.group_influence(
-        run, np.where(task == 0, "A", "B"), normalize=True, level="sequence", sign="kernel"
+        run, np.where(task == 0, "A", "B"), normalize=True, unit="sequence", sign="kernel"
     ).sel(group="A", group_="B")
     return float(found.influence), float(found.stderr)
 

@@ -147,7 +147,7 @@ def test_limits_of_damped_influence_and_the_posterior(small):
         kernel=slt.SGLD(2e-5), nbeta=10.0, gamma=2e4, chains=16, draws=100, burnin=20, thin=1,
         batch_size=60, progress=False,
     )  # fmt: skip
-    found = slt.influence(run, query="query", train="train", level="sequence").influence.values
+    found = slt.influence(run, query="query", train="train", unit="sequence").influence.values
     assert np.corrcoef(found.ravel(), dot.ravel())[0, 1] > 0.95
 
 

@@ -1,33 +1,41 @@
-"""What are the covariances of many loss traces, and how sure are they?  Arrays without labels.
+"""Covariances and correlations of many loss traces, with their standard errors.
 
-Losses arrive as `[chain, draw, series...]`, possibly on disk, possibly with NaN: padding (a series
-that is NaN at every draw) and chains that stopped early (NaN at every later draw).  Neither
-spreads.  Traces are centred in float64, kept in float32, and multiplied in blocks.
+Losses arrive as `[row, series]`, one row per draw, possibly with NaN: padding (a series that is NaN
+at every draw), and series that are not finite at some draw.  Neither affects other series.  Traces
+are centred in float64, kept in float32 and multiplied in blocks.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import xarray as xr
+from numpy.typing import DTypeLike, NDArray
 
-from slt_notebook import names
 from slt_notebook.errors import Diverged, InputError, say
-from slt_notebook.results.tree import read
+from slt_notebook.estimators.array.grouped_error import (
+    correlation_deviations,
+    covariance_deviations,
+    draw_groups,
+    grouped_error,
+)
 
-Array = np.ndarray
+Array = NDArray[Any]
 _BLOCK = 512  # series on a side: a block and its groups stay in the cache of the processor
-_SLAB = 2**26  # bytes of raw losses read at a time
-_BATCHES = 16  # pieces that two chains or one are cut into for standard errors
+_SLAB = 2**26  # bytes of losses that are centred at a time
+CENTERINGS = ("within", "pool")
 
 
 @dataclass(frozen=True)
 class Raw:
-    """Losses at draws: `x [row, series]`; `chain` and `draw` say where each row comes from."""
+    """Losses at draws.
+
+    Attributes:
+        x: `[row, series]`, one row per draw.
+        chain: `[row]`, the position of the chain that a row comes from.
+        draw: `[row]`, the number of the draw within its chain.
+    """
 
     x: Array
     chain: Array
@@ -36,75 +44,54 @@ class Raw:
 
 @dataclass(frozen=True)
 class Traces:
-    """Centred losses, and the groups of draws whose disagreement is the standard error."""
+    """Centred losses, and the groups of draws that standard errors are made of.
 
-    z: Array  # [row, series]; 0 in series that are not usable
+    Attributes:
+        z: `[row, series]`; 0 in series that are not usable.
+        groups: Rows of each group.
+        freedom: Rows minus the number of means that were subtracted.
+        sd: `[series]` float64, standard deviation over draws; NaN where not usable.
+        usable: `[series]`, False of padding and where a draw is not finite.
+        flat: `[series]`, True where the loss is the same at every draw.
+        chains: Their number.
+    """
+
+    z: Array
     groups: tuple[slice, ...]
-    freedom: int  # rows minus means taken off
-    sd: Array  # [series] float64
-    usable: Array  # [series] False: padding, or not finite at some draw
-    flat: Array  # [series] True: the same loss at every draw
+    freedom: int
+    sd: Array
+    usable: Array
+    flat: Array
     chains: int
 
     @property
     def series(self) -> int:
-        return self.z.shape[1]
+        """Number of series."""
+        return int(self.z.shape[1])
 
+    @property
+    def weights(self) -> list[float]:
+        """Share of the rows of each group."""
+        return [(g.stop - g.start) / len(self.z) for g in self.groups]
 
-def slabs(array: xr.DataArray, skip: tuple = ()) -> Iterator[tuple[int, int, Array]]:
-    """Losses in pieces: `(chain, first draw, [draw, example(, token)])`, in the order stored.
+    @property
+    def varies(self) -> Array:
+        """`[series]`, True where the standard deviation is above 0."""
+        return np.asarray(self.sd > 0)
 
-    A piece is a run of draws of one chain, at most 64 MB.  Chains whose label is in `skip` are
-    left out.
-    """
-    rest = [d for d in (names.EXAMPLE, names.TOKEN) if d in array.dims]
-    array = array.transpose(names.CHAIN, names.DRAW, *rest)
-    one_draw = max(1, int(np.prod([array.sizes[d] for d in rest]))) * array.dtype.itemsize
-    many = max(1, _SLAB // one_draw)
-    labels = array[names.CHAIN].values if names.CHAIN in array.coords else None
-    for c in range(array.sizes[names.CHAIN]):
-        if labels is not None and labels[c] in skip:
-            continue
-        for d in range(0, array.sizes[names.DRAW], many):
-            piece = array.isel({names.CHAIN: c, names.DRAW: slice(d, d + many)})
-            yield c, d, read(piece)
-
-
-def gather(array: xr.DataArray, *, level: str = "token", skip: tuple = ()) -> Raw:
-    """All draws that exist, one row each.  `level="sequence"` sums over tokens, skipping padding.
-
-    A sequence in which a token other than padding is not finite is NaN at that draw.
-    """
-    summed = level == "sequence" and names.TOKEN in array.dims
-    parts, chain, draw, padding = [], [], [], None
-    for c, d, piece in slabs(array, skip):
-        flat = piece.reshape(len(piece), -1)
-        rows = np.flatnonzero(~np.isnan(flat).all(1))
-        if not len(rows):
-            continue
-        if summed:
-            missing = np.isnan(piece[rows])
-            if padding is None:
-                padding = missing[0]
-            totals = np.where(missing, 0.0, piece[rows]).sum(2, dtype=np.float64)
-            totals[(missing != padding).any(2)] = np.nan
-            totals[:, padding.all(1)] = np.nan
-            parts.append(totals)
-        else:
-            parts.append(flat if len(rows) == len(flat) else flat[rows])
-        chain.append(np.full(len(rows), c))
-        draw.append(d + rows)
-    if not parts:
-        raise Diverged(say("no finite draw", "at least 2 draws of a chain", "sample longer"))
-    return Raw(
-        parts[0] if len(parts) == 1 else np.concatenate(parts),
-        np.concatenate(chain),
-        np.concatenate(draw),
-    )
+    def variance_shares(
+        self, group: slice, series: Any = slice(None), dtype: DTypeLike = None
+    ) -> Array:
+        """Return `[series]`, what a group of draws adds to the variance of each series."""
+        part = self.z[group, series]
+        return np.einsum("ij,ij->j", part, part, dtype=dtype) / self.freedom
 
 
 def common(a: Raw, b: Raw) -> tuple[Raw, Raw]:
-    """Both, restricted to the draws that both have (a live run may have written only one yet)."""
+    """Return both, restricted to the draws that both have.
+
+    Of a run that is being written, one may hold a draw that the other does not hold yet.
+    """
     if np.array_equal(a.chain, b.chain) and np.array_equal(a.draw, b.draw):
         return a, b
     wide = 1 + max(a.draw.max(), b.draw.max())
@@ -116,15 +103,19 @@ def common(a: Raw, b: Raw) -> tuple[Raw, Raw]:
     )
 
 
-def centre(raw: Raw, chains: str = "within", dtype: Any = np.float32) -> Traces:
-    """Subtract the mean over draws, per chain (`"within"`) or over all of them (`"pool"`).
+def centre(raw: Raw, centering: str = "within", dtype: DTypeLike = np.float32) -> Traces:
+    """Subtract the mean over draws, of each chain (`"within"`) or of all of them (`"pool"`).
 
     Differences between the means of chains that have not mixed are bias, not covariance, so
     `"within"` is the default of every estimator; `"pool"` is what devinterp calls "stack".
+
+    Raises:
+        InputError: Another centering.  Diverged: No chain with two draws.
     """
-    if chains not in ("within", "pool"):
-        raise InputError(say(f"chains={chains!r}", "'within' or 'pool'", "use chains='within'"))
-    _ids, first, counts = np.unique(raw.chain, return_index=True, return_counts=True)
+    if centering not in CENTERINGS:
+        do = "use centering='within'"
+        raise InputError(say(f"centering={centering!r}", "'within' or 'pool'", do))
+    _, first, counts = np.unique(raw.chain, return_index=True, return_counts=True)
     keep = counts >= 2
     spans = [slice(f, f + n) for f, n in zip(first[keep], counts[keep], strict=True)]
     if not spans:
@@ -134,13 +125,13 @@ def centre(raw: Raw, chains: str = "within", dtype: Any = np.float32) -> Traces:
     variance = np.empty(raw.x.shape[1])
     peak = np.empty(raw.x.shape[1])
     width = max(1, _SLAB // (16 * rows))
-    freedom = rows - (len(spans) if chains == "within" else 1)
+    freedom = rows - (len(spans) if centering == "within" else 1)
     for i in range(0, raw.x.shape[1], width):
         x = np.concatenate([raw.x[s, i : i + width] for s in spans]).astype(np.float64)
         x[~np.isfinite(x)] = np.nan
         peak[i : i + width] = np.abs(x).max(0)  # NaN marks what is not usable
         at = 0
-        for n in [s.stop - s.start for s in spans] if chains == "within" else [rows]:
+        for n in [s.stop - s.start for s in spans] if centering == "within" else [rows]:
             x[at : at + n] -= x[at : at + n].mean(0)
             at += n
         variance[i : i + width] = np.einsum("ij,ij->j", x, x) / freedom
@@ -152,69 +143,71 @@ def centre(raw: Raw, chains: str = "within", dtype: Any = np.float32) -> Traces:
         z[:, ~usable | flat] = 0
     sd = np.where(usable, np.where(flat, 0.0, np.sqrt(variance)), np.nan)
     lengths = [s.stop - s.start for s in spans]
-    return Traces(z, _groups(lengths), freedom, sd, usable, flat, len(spans))
+    return Traces(z, draw_groups(lengths), freedom, sd, usable, flat, len(spans))
 
 
-def _groups(lengths: list[int]) -> tuple[slice, ...]:
-    """Chains when there are three or more, else batches of successive draws within them."""
-    pieces = 1 if len(lengths) >= 3 else _BATCHES // len(lengths)
-    groups, at = [], 0
-    for n in lengths:
-        count = 1 if pieces == 1 else int(np.clip(n // 10, 2, pieces))
-        edges = at + np.linspace(0, n, count + 1).round().astype(int)
-        groups += [slice(a, b) for a, b in itertools.pairwise(edges)]
-        at += n
-    return tuple(groups)
+def standardized(traces: Traces, *, in_place: bool = False) -> Traces:
+    """Return the traces with every series of variance 1, so that products are correlations.
 
+    A series that does not vary correlates 0 with every series, itself included.
 
-def standardised(traces: Traces) -> Traces:
-    """The same with every series of variance 1, so that products are correlations.
-
-    The zero-variance rule: a series that does not vary correlates 0 with everything, itself too.
+    Args:
+        traces: Centred losses.
+        in_place: Overwrite their `z`.
     """
-    scale = np.where(traces.sd > 0, 1 / np.where(traces.sd > 0, traces.sd, 1.0), 0.0)
-    z = traces.z * scale.astype(traces.z.dtype)
-    sd = np.where(traces.usable, np.where(traces.sd > 0, 1.0, 0.0), np.nan)
-    return Traces(z, traces.groups, traces.freedom, sd, traces.usable, traces.flat, traces.chains)
+    scale = np.where(traces.varies, 1 / np.where(traces.varies, traces.sd, 1.0), 0.0)
+    scale = scale.astype(traces.z.dtype)
+    z = np.multiply(traces.z, scale, out=traces.z) if in_place else traces.z * scale
+    sd = np.where(traces.usable, np.where(traces.varies, 1.0, 0.0), np.nan)
+    return replace(traces, z=z, sd=sd)
+
+
+def by_chain(raw: Raw, series: Any = slice(None), *, least: float = 0.5) -> Array:
+    """Return `[chain, draw, series]` of chains cut to one length.
+
+    Args:
+        raw: Losses at draws.
+        series: Which series.
+        least: Leave out chains with a smaller share of the draws of the longest one.
+    """
+    labels, counts = np.unique(raw.chain, return_counts=True)
+    kept = counts >= least * counts.max()
+    length = int(counts[kept].min())
+    if kept.all() and len(labels) * length == len(raw.x) and isinstance(series, slice):
+        return raw.x[:, series].reshape(len(labels), length, -1)
+    return np.stack([raw.x[raw.chain == c][:length, series] for c in labels[kept]])
 
 
 def block(
     a: Traces, b: Traces, i: slice, j: slice, *, correlation: bool, errors: bool
 ) -> tuple[Array, Array | None]:
-    """`Cov(a_i, b_j)` for a block of series, and its standard error.
+    """Return `Cov(a_i, b_j)` for a block of series, and its standard error (`grouped_error`).
 
-    With groups g of draws (chains, or batches), `m_g = Z_g' Z_g / freedom` and `c = sum_g m_g`:
-    `se^2 = G / (G - 1) sum_g u_g^2`, where `u_g = m_g - w_g c` (w_g: share of the rows) for a
-    covariance and, by the delta method, `u_g = m_g - r (v_g,i + v_g,j) / 2` for a correlation r
-    of standardised traces with `v_g` the group's share of the variance.
+    Args:
+        a: Traces of the rows.
+        b: Traces of the columns, at the same draws.
+        i: Series of a.
+        j: Series of b.
+        correlation: The traces are standardized and the product is a correlation.
+        errors: Compute the standard error, or return None in its place.
     """
     za, zb = a.z[:, i], b.z[:, j]
     if not errors:
         c = za.T @ zb
         c /= a.freedom
         return c, None
-    parts = [za[g].T @ zb[g] for g in a.groups]
-    c = parts[0].copy()
-    for m in parts[1:]:
+    shares: list[Array] = [za[g].T @ zb[g] for g in a.groups]
+    c = shares[0].copy()
+    for m in shares[1:]:
         c += m
     c /= a.freedom
-    total = np.zeros_like(c)
-    work = np.empty_like(c)
-    rows = len(za)
-    for g, m in zip(a.groups, parts, strict=True):
+    for m in shares:
         m /= a.freedom
-        if correlation:
-            va = (np.einsum("ij,ij->j", za[g], za[g]) / (2 * a.freedom)).astype(c.dtype)
-            vb = (np.einsum("ij,ij->j", zb[g], zb[g]) / (2 * a.freedom)).astype(c.dtype)
-            np.add(va[:, None], vb[None, :], out=work)
-            work *= c
-        else:
-            np.multiply(c, c.dtype.type((g.stop - g.start) / rows), out=work)
-        m -= work
-        m *= m
-        total += m
-    total *= len(parts) / (len(parts) - 1) if len(parts) > 1 else np.nan
-    return c, np.sqrt(total, out=total)
+    if not correlation:
+        return c, grouped_error(covariance_deviations(shares, a.weights, c))
+    va = (a.variance_shares(g, i)[:, None] for g in a.groups)
+    vb = (b.variance_shares(g, j)[None, :] for g in a.groups)
+    return c, grouped_error(correlation_deviations(shares, va, vb, c))
 
 
 def matrix(
@@ -226,10 +219,17 @@ def matrix(
     errors: bool = True,
     rows: slice = slice(None),
 ) -> tuple[Array, Array | None]:
-    """`sign * Cov(a, b)` (or correlation, of standardised traces) and its standard error.
+    """Return `sign * Cov(a, b)` and its standard error, `[series of a in rows, series of b]`.
 
-    Shape [series of a in `rows`, series of b].  Unusable series are NaN.  Of a matrix of a with
-    itself only one triangle is computed.
+    Series that are not usable are NaN.  Of the matrix of `a` with itself one triangle is computed.
+
+    Args:
+        a: Traces of the rows.
+        b: Traces of the columns, at the same draws.
+        sign: Factor of the values.
+        correlation: The traces are standardized and the products are correlations.
+        errors: Compute the standard errors, or return None in their place.
+        rows: Which series of a.
     """
     start, stop, _ = rows.indices(a.series)
     value = np.empty((stop - start, b.series), a.z.dtype)

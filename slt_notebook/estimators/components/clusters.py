@@ -1,4 +1,4 @@
-"""Which tokens answer alike?  Clusters of low conductance on the graph of nearest neighbours."""
+"""Clusters of tokens of low conductance in the graph of nearest neighbours."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import xarray as xr
 
 from slt_notebook import names
 from slt_notebook.errors import InputError, say
-from slt_notebook.estimators.components.response_pca import _table
-from slt_notebook.estimators.components.susceptibility import _main
+from slt_notebook.estimators.components.response_pca import finite_table
+from slt_notebook.estimators.components.susceptibility import estimate_of
 
 LARGEST = 8000
-"""Tokens for which the graph's linear system is factorised once."""
+"""Largest number of tokens, whose linear system is factorized."""
 
 
 def clusters(
@@ -26,38 +26,41 @@ def clusters(
     seeds: int = 400,
     seed: int = 0,
 ) -> xr.Dataset:
-    """Local clusters of the tokens' response vectors.
+    """Return local clusters of the response vectors of tokens.
 
-    Around a seed token the personalised PageRank p of the k-nearest-neighbour graph is swept in the
+    Around a seed token the personalized PageRank p of the k-nearest-neighbour graph is swept in the
     order of p / degree; the set of least conductance
 
         Phi(S) = cut(S, rest) / min(vol S, vol rest)
 
     is a cluster if it has at least `smallest` tokens and at most `conductance`.  Its tokens are
-    taken out of the seeds, and the next seed is tried.  Standardise first: `zscore`, then
+    removed from the seeds, and the next seed is tried.  Standardize first: `zscore`, then
     `center_token`.
 
-    **Controls.**  Tokens of one identity have similar vectors whatever the model does, and noise
-    makes readable clusters too: compare number, conductance and purity with `same_token_shuffle`
-    and with a run at nbeta = 0.
+    **Controls.**  Equal tokens have similar vectors in any model, and noise also gives clusters
+    that seem interpretable: compare number, conductance and purity with `same_token_shuffle` and
+    with a run at nbeta = 0.
 
     Args:
-        chi: of `susceptibility` or `refined_llc(probe=...)`, at one checkpoint.
-        k: neighbours.  alpha: chance of a jump back to the seed.
-        smallest: tokens of a cluster, at least.  conductance: at most.
-        seeds: tokens tried as seeds, at most.  seed: of their order.
+        chi: Of `susceptibility` or `refined_llc(probe=...)`, at one checkpoint.
+        k: Number of neighbours.
+        alpha: Probability of a jump back to the seed.
+        smallest: Smallest number of tokens of a cluster.
+        conductance: Largest conductance of a cluster.
+        seeds: Largest number of tokens tried as seeds.
+        seed: Of their random order.
 
     Returns:
         Dataset `cluster(example, token)` (-1: none), and over `cluster_id`: `size`, `conductance`,
-        `entropy` (of token ids, nats), `top` (its commonest tokens).
+        `entropy` (of token ids, nats), `top` (its most frequent tokens).
 
     Raises:
-        InputError: fewer tokens than neighbours.
+        InputError: Too few tokens for `k`, or more than 8,000.
 
     References: Gordon et al. 2026 (arXiv:2601.12703); Andersen, Chung & Lang 2006 for the sweep.
     """
-    main = _main(chi)
-    table, places = _table(main)
+    main = estimate_of(chi)
+    table, places = finite_table(main)
     if len(table) <= 2 * k or len(table) > LARGEST:
         raise InputError(
             say(
@@ -101,28 +104,28 @@ def clusters(
 
 
 def conductance(found: xr.Dataset, chi: xr.Dataset) -> xr.DataArray:
-    """The conductance of the same sets of tokens in the graph of other vectors.
+    """Return the conductance of given sets of tokens in the graph of other vectors.
 
-    Asked of a control, it says of each cluster what the clusters of the control cannot: whether
-    these very tokens lie together there too.  Tokens without a vector in `chi` are left out.
+    Of a control, it tells whether the tokens of a cluster are close there too.  Tokens without a
+    vector in `chi` are left out.
 
     Args:
-        found: of `clusters`.
-        chi: other vectors of the same tokens: a control, another seed.
+        found: Of `clusters`.
+        chi: Other vectors of the same tokens: of a control, or of another seed.
 
     Returns:
-        DataArray over `cluster_id`; of the vectors that gave `found` about its own `conductance`
-        (there tokens that two clusters claim belong to the first).
+        DataArray over `cluster_id`.  With the vectors that gave `found` it is about the
+        `conductance` in it (a token of two overlapping sets belongs to the first).
 
     Raises:
-        InputError: other tokens.
+        InputError: Other tokens.
     """
-    main = _main(chi)
+    main = estimate_of(chi)
     tokens = [d for d in (names.EXAMPLE, names.TOKEN) if d in main.dims]
     label = found["cluster"].transpose(*tokens)
     if any(not np.array_equal(label[d], main[d]) for d in tokens):
         raise InputError(say("estimates of other tokens", "the same tokens", "use one probe"))
-    table, places = _table(main)
+    table, places = finite_table(main)
     graph = _graph(table, int(found.attrs["k"]))
     degree = np.asarray(graph.sum(1)).ravel()
     here = label.values.reshape(-1)[places]
@@ -137,15 +140,19 @@ def conductance(found: xr.Dataset, chi: xr.Dataset) -> xr.DataArray:
 
 
 def same_token_shuffle(chi: xr.Dataset, seed: int = 0) -> xr.Dataset:
-    """The control of `clusters`: every token gets the vector of another token of the same id.
+    """Return a control of `clusters`: the vectors are permuted among tokens of the same id.
 
-    What a cluster owes to the identity of its tokens survives this; what it owes to their context
-    does not.
+    Clusters that come from the identity of tokens survive this; those that come from their context
+    do not.
+
+    Args:
+        chi: As in `clusters`.
+        seed: Of the permutation.
 
     Raises:
-        InputError: no token ids.
+        InputError: No token ids.
     """
-    main = _main(chi)
+    main = estimate_of(chi)
     if names.TOKEN_ID not in main.coords and names.TOKEN_TEXT not in main.coords:
         raise InputError(say("an estimate without token ids", "one of texts", "see text_probe"))
     key = names.TOKEN_ID if names.TOKEN_ID in main.coords else names.TOKEN_TEXT
@@ -166,9 +173,15 @@ def same_token_shuffle(chi: xr.Dataset, seed: int = 0) -> xr.Dataset:
 
 
 def purity(found: xr.Dataset, tags: xr.DataArray) -> xr.Dataset:
-    """How far a cluster is of one tag: the largest share of a tag among its tokens, and which.
+    """Return the largest share of a tag among the tokens of each cluster, and the tag.
 
-    `lift` is that share over the tag's share of all tokens.
+    Args:
+        found: Of `clusters`.
+        tags: Of `token_tags`.
+
+    Returns:
+        Dataset over `cluster_id`: `purity` (that share), `tag`, and `lift`, the share divided by
+        the share of the tag among all tokens.
     """
     label = found["cluster"]
     dims = (names.EXAMPLE, names.TOKEN)
@@ -188,7 +201,7 @@ def purity(found: xr.Dataset, tags: xr.DataArray) -> xr.Dataset:
 
 
 def _graph(table: np.ndarray, k: int):
-    """Symmetric 0/1 adjacency of the k nearest neighbours."""
+    """Return the symmetric 0/1 adjacency of the k nearest neighbours."""
     from sklearn.neighbors import kneighbors_graph
 
     one = kneighbors_graph(table, k, mode="connectivity", include_self=False)
@@ -223,7 +236,7 @@ def _local(graph, alpha, smallest, limit, seeds, rng) -> list[tuple[np.ndarray, 
 
 
 def _sweep(graph, degree, order, smallest) -> tuple[float, int]:
-    """Least conductance of a prefix of `order` that holds at most half of the tokens."""
+    """Return the least conductance of a prefix of at most half of `order`, and its length."""
     place = np.empty(len(order), int)
     place[order] = np.arange(len(order))
     edges = graph.tocoo()

@@ -1,4 +1,4 @@
-"""Which data would move an observable where one wants it?  Patterning inverts chi."""
+"""Patterning: weights of the data that change observables in a wanted direction."""
 
 from __future__ import annotations
 
@@ -23,27 +23,26 @@ def patterning(
     strength: float | None = None,
     clip: bool = False,
 ) -> xr.Dataset:
-    """Weights of the data that move observables by `strength * target`, to first order.
+    """Return weights of the data that change observables by `strength * target`, to first order.
 
         d mu = nbeta chi dp,    p = p0 + strength / nbeta chi^+ target,    chi^+ = chi'(chi chi')^-1
 
-    with chi_kj = -Cov(phi_k, l_j - L) and p0 = 1/n: the smallest change of weights that does it.
-    The rows of chi are centred over the data, so the weights go on adding up to one.
+    with chi_kj = -Cov(phi_k, l_j - L) and p0 = 1/n: the smallest such change of weights.
+    The rows of chi are centred over the data, so that the weights still sum to one.
 
     Args:
         chi: `(observable, example)`, the susceptibilities of observables to single examples.
-        target: the direction of change wanted, per observable.
-        nbeta: of the posterior.
-        strength: how far; None is the largest at which the prediction is trusted, where no weight
-            changes by more than a quarter.
-        clip: set negative weights to 0 instead of refusing them; the prediction is then void.
+        target: The wanted direction of change, one number per observable.
+        nbeta: Of the posterior.
+        strength: How far; the largest for which no weight changes by more than a quarter if None.
+        clip: Set negative weights to 0 in place of an error; the prediction does not hold then.
 
     Returns:
         Dataset `weight(example)` (mean 1/n), `predicted(observable)`, and attrs `strength`,
         `largest_change` (relative), `trusted_up_to`, `verdict` ("trusted", "rough", "misleading").
 
     Raises:
-        InputError: observables that are missing or depend linearly on each other, negative weights.
+        InputError: Observables that are missing or depend linearly on each other, negative weights.
 
     References: Patterning, 2026 (arXiv:2601.13548).
     """
@@ -63,7 +62,11 @@ def patterning(
     x = chi.values.astype(float)
     if wanted.shape != (len(x),) or not np.isfinite(x).all():
         raise InputError(
-            say(f"a target of shape {wanted.shape}", f"({len(x)},) finite numbers", "mend it")
+            say(
+                f"a target of shape {wanted.shape}",
+                f"({len(x)},) finite numbers",
+                "pass one per observable",
+            )
         )
     x = x - x.mean(1, keepdims=True)
     gram = x @ x.T

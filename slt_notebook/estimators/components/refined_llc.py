@@ -1,8 +1,7 @@
-"""How degenerate is one part of a model, on one kind of data, over training?  Refined LLCs."""
+"""Refined LLCs: of one component, on one kind of data, over training; stages and clusters."""
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import numpy as np
@@ -10,84 +9,93 @@ import xarray as xr
 
 from slt_notebook import names
 from slt_notebook.errors import Diverged, InputError, say
-from slt_notebook.estimators import health as checks
-from slt_notebook.estimators.components import moments as response
-from slt_notebook.estimators.components.moments import PIECE
-from slt_notebook.estimators.llc.llc import llc
-from slt_notebook.results.sweep import LEADING, as_sweep, run_of
+from slt_notebook.estimators.components.moments import PIECE, by_half, moments, spread
+from slt_notebook.estimators.deprecated import renamed
+from slt_notebook.estimators.health import rho_loc
+from slt_notebook.estimators.llc.llc import llc, pooled_llc
+from slt_notebook.results.result import LABELS, resolve
+from slt_notebook.results.settings import SETTINGS
+from slt_notebook.results.stacked import LEADING
+from slt_notebook.results.sweep import as_sweep, map_runs
 
-NORMALISATIONS = ("none", "standardise", "minmax")
+NORMALIZATIONS = ("none", "standardize", "minmax")
 
 
 def refined_llc(
     sweep: Any, *, probe: str | None = None, burnin: int | None = None, level: float = 0.95
 ) -> xr.Dataset:
-    """The refined LLC of every run of a sweep; with `probe`, resolved by token.
+    """Return the refined LLC of every run of a sweep; with `probe`, of every token.
 
         lambda(C, q') = nbeta ( E_C[ L_q'(w) ] - L_q'(w*) )
 
-    where only the weights of C move (weight refinement) and both the posterior and the loss are
-    those of the data q' that was sampled on (data refinement).  C = "full" on the training data is
-    the LLC.  With a `probe`, the token-resolved value
+    where only the weights of C vary (weight refinement) and both the posterior and the loss are
+    those of the data q' of the run (data refinement).  C = "full" on the training data is the LLC.
+    With a `probe`, the value of a token
 
         lambda_k(C) = nbeta ( E_C[ l_k(w) ] - l_k(w*) )
 
-    whose mean over tokens that are drawn like the training data is the refined LLC.
+    whose mean over tokens drawn from the training data is the refined LLC.
 
     Args:
-        sweep: a sweep or a run; with `probe` also `moments`.
-        probe: resolve by the tokens of this probe.
-        burnin, level: as in `slt.llc`.
+        sweep: A sweep or a run; with `probe` also `moments`.
+        probe: Resolve by the tokens of this probe.
+        burnin: As in `slt.llc`.
+        level: Confidence level of the interval.
 
     Returns:
         Without `probe`: Dataset over ([dataset,] checkpoint, component) with `llc`, `mcse`,
         `interval(.., bound)`, `ess`, `rhat`, `virial`, `rho_loc`.  With it: `llc(.., component,
-        example, token)`, `stderr`, `llc_halves` for `reliability`.  Order is what is trusted, not
-        size; values near `rho_loc` 1 measure localization noise.
+        example, token)`, `stderr`, `llc_halves` for `reliability`.  Trust the order of values, not
+        their size; values with a `rho_loc` near 1 measure localization noise.
 
     Raises:
-        InputError: nothing sampled.
+        InputError: Nothing sampled.
 
-    References: Wang et al. 2024 (arXiv:2410.02984); the token-resolved form is the kit's own.
+    References: Wang et al. 2024 (arXiv:2410.02984); the form per token is the kit's own.
     """
     if probe is not None or (isinstance(sweep, xr.Dataset) and "mean_phi" in sweep):
-        return _by_token(response.moments(sweep, probe=probe))
+        return _by_token(moments(sweep, probe=probe))
     tree = as_sweep(sweep)
     group = tree[names.SAMPLING]
     dims = [d for d in LEADING if d in group.dims]
     sizes = [group.sizes[d] for d in dims]
-    keys = ("mean", "mcse", "ess", "rhat", "virial", "lower", "upper", "rho_loc")
+    keys = ("llc", "mcse", "ess", "rhat", "virial", "lower", "upper", "rho_loc")
     found = {k: np.full(sizes, np.nan) for k in keys}
     excluded = []
-    for place in itertools.product(*map(range, sizes)):
-        labels = {d: str(group[d].values[i]) for d, i in zip(dims, place, strict=True)}
-        run = run_of(tree, **labels)
+
+    def of_run(run: xr.DataTree, labels: dict[str, str]) -> tuple[xr.Dataset, float] | None:
+        result = resolve(run)
         try:
-            one = llc(run, burnin=burnin, level=level)
+            one = llc(result, burnin=burnin, level=level)
         except (Diverged, InputError) as cause:
             excluded.append(f"{labels}: {cause}")
-            continue
-        for key in ("mean", "mcse", "ess", "rhat", "virial"):
-            found[key][place] = float(one[key])
-        found["lower"][place], found["upper"][place] = one["interval"].values
-        found["rho_loc"][place] = checks.rho_loc(run, burnin).value
+            return None
+        return one, rho_loc(result, burnin).value
+
+    for place, values in map_runs(tree, of_run).items():
+        if values is not None:
+            one, found["rho_loc"][place] = values
+            found["llc"][place] = float(pooled_llc(one))
+            for key in ("mcse", "ess", "rhat", "virial"):
+                found[key][place] = float(one[key])
+            found["lower"][place], found["upper"][place] = one["interval"].values
     if len(excluded) == np.prod(sizes):
         raise InputError(say("a sweep without estimates", "runs with draws", excluded[0]))
     interval = np.stack([found.pop("lower"), found.pop("upper")], -1)
-    variables = {("llc" if k == "mean" else k): (dims, v) for k, v in found.items()}
+    variables: dict[str, Any] = {k: (dims, v) for k, v in found.items()}
     variables["interval"] = ([*dims, "bound"], interval)
     coords = {k: v for k, v in group.coords.items() if set(v.dims) <= set(dims)}
     attrs = {
         names.A_FORMULA: "nbeta (E_C[L] - L(w*)), paired",
         names.A_SOURCE: "arXiv:2410.02984",
         "excluded": "; ".join(excluded) or "none",
-        **{k: float(group[k][0]) for k in (names.NBETA, names.GAMMA, names.STEP_SIZE)},
+        **{k: float(group[k][0]) for k in SETTINGS},
     }
     return xr.Dataset(variables, coords | {"bound": ["lower", "upper"]}, attrs)
 
 
 def _by_token(m: xr.Dataset) -> xr.Dataset:
-    nbeta = m.attrs[names.NBETA] or 1.0  # of a control without a loss: the mean rise itself
+    nbeta = m.attrs[names.NBETA] or 1.0  # of a control run (nbeta = 0): the mean rise itself
     gain = nbeta * (m.mean_loss - m[names.INIT_LOSS])
     about = {"units": "1", names.A_FORMULA: "nbeta (E_C[l_k] - l_k(w*))"}
     if not m.attrs[names.NBETA]:
@@ -95,33 +103,35 @@ def _by_token(m: xr.Dataset) -> xr.Dataset:
     out = xr.Dataset(
         {
             "llc": gain.mean(PIECE).assign_attrs(about),
-            "stderr": response.spread(gain),
-            "llc_halves": response.by_half(gain, m.half),
+            "stderr": spread(gain),
+            "llc_halves": by_half(gain, m.half),
             "rho_loc": m.rho_loc,
         },
         attrs={**m.attrs, **about, "centred": "no", names.A_SOURCE: "arXiv:2410.02984"},
     )
-    keep = (names.TOKEN_TEXT, names.TOKEN_ID, names.FIRST_TEXT, names.FIRST_ID, names.LABEL)
-    return out.assign_coords({k: m[k] for k in (*keep, names.TRAINING_STEP) if k in m})
+    return out.assign_coords({k: m[k] for k in (*LABELS, names.TRAINING_STEP) if k in m})
 
 
 def stages(curve: xr.Dataset, component: str = "full", smooth: int = 1) -> xr.Dataset:
-    """Boundaries of stages: where the slope of a refined LLC over log training time is zero.
+    """Return boundaries of stages: zeros of the slope of a refined LLC over log training time.
 
         d lambda / d log t = 0
 
     Slopes are differences of neighbouring checkpoints; a zero is placed by linear interpolation in
-    log t.  A boundary is `sure` where both slopes beside it differ from 0 by two of their errors:
+    log t.  A boundary is `sure` where both slopes beside it differ from 0 by two standard errors;
     the others may be noise.  Step 0 has no logarithm and is left out.
 
     Args:
-        curve: of `refined_llc`, with the coordinate `training_step`.
-        component: whose curve.
-        smooth: checkpoints on either side that a running mean takes in before; 0 for none.
+        curve: Of `refined_llc`, with the coordinate `training_step`.
+        component: Whose curve.
+        smooth: Checkpoints on each side in the running mean that is taken first; 0 for none.
 
     Returns:
         Dataset over `boundary`: `step`, `kind` ("peak" or "dip"), `sure`; and `slope(interval)`
         with `slope_error`, `at`.
+
+    Raises:
+        InputError: A curve without training steps.
     """
     if names.TRAINING_STEP not in curve.coords:
         raise InputError(
@@ -158,42 +168,45 @@ def stages(curve: xr.Dataset, component: str = "full", smooth: int = 1) -> xr.Da
     )
 
 
+@renamed(normalise="normalize")
 def cluster_curves(
-    curve: xr.Dataset, k: int = 2, *, normalise: str = "standardise", seed: int = 0
+    curve: xr.Dataset, k: int = 2, *, normalize: str = "standardize", seed: int = 0
 ) -> xr.Dataset:
-    """k-means of the components' curves over checkpoints, with silhouettes.
+    """Return k-means clusters of the components' curves over checkpoints, with silhouettes.
 
     Args:
-        curve: of `refined_llc` over several checkpoints; "full" is left out.
-        k: how many clusters.
-        normalise: each curve "none", "standardise" or "minmax".
+        curve: Of `refined_llc` over several checkpoints; "full" is left out.
+        k: Number of clusters.
+        normalize: How each curve is normalized first: "none", "standardize" or "minmax".
+        seed: Of k-means.
 
     Returns:
-        Dataset over component: `cluster`, `silhouette`; attrs: `mean_silhouette`.  With a handful
-        of curves a clustering is weak evidence: compare several k and normalisations.
+        Dataset over component: `cluster`, `silhouette`; attrs: `mean_silhouette`.  With few curves
+        a clustering is weak evidence: compare several k and normalizations.
 
     Raises:
-        InputError: fewer curves than clusters, an unknown normalisation.
+        InputError: Fewer curves than clusters, an unknown normalization.
     """
     from sklearn.cluster import KMeans
     from sklearn.metrics import silhouette_samples
 
-    if normalise not in NORMALISATIONS:
-        raise InputError(say(f"normalise={normalise!r}", f"one of {NORMALISATIONS}", "name one"))
+    normalize = "standardize" if normalize == "standardise" else normalize  # its old spelling
+    if normalize not in NORMALIZATIONS:
+        raise InputError(say(f"normalize={normalize!r}", f"one of {NORMALIZATIONS}", "name one"))
     value = curve["llc"].sel(
         {names.COMPONENT: [c for c in curve[names.COMPONENT].values if str(c) != "full"]}
     )
     x = value.transpose(names.COMPONENT, names.CHECKPOINT_DIM).values
     if not 2 <= k < len(x):
         raise InputError(say(f"k={k} for {len(x)} curves", "2 to one less", "choose another k"))
-    if normalise == "standardise":
+    if normalize == "standardize":
         x = (x - x.mean(1, keepdims=True)) / x.std(1, keepdims=True)
-    elif normalise == "minmax":
+    elif normalize == "minmax":
         x = (x - x.min(1, keepdims=True)) / np.ptp(x, axis=1)[:, None]
     labels = KMeans(k, n_init=20, random_state=seed).fit_predict(x)
     width = silhouette_samples(x, labels) if len(set(labels)) > 1 else np.full(len(x), np.nan)
     return xr.Dataset(
         {"cluster": (names.COMPONENT, labels), "silhouette": (names.COMPONENT, width)},
         {names.COMPONENT: value[names.COMPONENT].values},
-        {"mean_silhouette": float(np.mean(width)), "normalise": normalise, "k": k},
+        {"mean_silhouette": float(np.mean(width)), "normalize": normalize, "k": k},
     )

@@ -1,4 +1,4 @@
-"""Which components move together, and which tokens make them?  PCA of a response matrix."""
+"""Principal components of a matrix of tokens by components (structural inference)."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import xarray as xr
 from slt_notebook import names
 from slt_notebook.errors import InputError, say
 from slt_notebook.estimators.components.moments import HALF
-from slt_notebook.estimators.components.susceptibility import _main
+from slt_notebook.estimators.components.susceptibility import estimate_of
 
 PC = "pc"
 
 
 def response_pca(chi: xr.Dataset, components: int | None = None) -> xr.Dataset:
-    """Principal components of a tokens x components matrix, as it is: `X = U S V'`.
+    """Return the principal components of a tokens x components matrix: `X = U S V'`.
 
-    Standardise before looking (`zscore`); with raw or merely standardised two-chain values the
-    first component is a profile that all heads share, and only `center_token` shows what
-    distinguishes them.  The columns of V say which components move together, those of U S which
-    tokens cause it.  Signs are arbitrary; here the largest loading is positive.
+    Columns are centred and not scaled: apply `zscore` first.  With raw or only standardized
+    two-chain values the first component is a profile that all heads share; `center_token` removes
+    it and shows what distinguishes them.  The columns of V show which components respond together,
+    those of U S to which tokens.  Signs are arbitrary; the largest loading is made positive.
 
     Args:
-        chi: of `susceptibility` or `refined_llc(probe=...)`, at one checkpoint.
-        components: how many principal components to keep; all if None.
+        chi: Of `susceptibility` or `refined_llc(probe=...)`, at one checkpoint.
+        components: Number of principal components to keep; all if None.
 
     Returns:
         Dataset `score(pc, example, token)`, `loading(pc, component)`, `explained(pc)` (shares of
@@ -31,13 +31,13 @@ def response_pca(chi: xr.Dataset, components: int | None = None) -> xr.Dataset:
         with its own PCA, matched in sign and order) with `agreement(pc)`, their correlation.
 
     Raises:
-        InputError: several checkpoints, fewer than two components.
+        InputError: Several checkpoints, fewer than two components.
 
     References: Baker et al. 2025 (arXiv:2504.18274), "structural inference".
     """
-    main = _main(chi)
+    main = estimate_of(chi)
     name = str(main.name)
-    matrix, places = _table(main)
+    matrix, places = finite_table(main)
     if matrix.shape[1] < 2 or len(matrix) < 3:
         raise InputError(
             say(f"a table of {matrix.shape}", "two components and three tokens", "sample more")
@@ -62,7 +62,7 @@ def response_pca(chi: xr.Dataset, components: int | None = None) -> xr.Dataset:
     if halves in chi:
         each = []
         for h in (0, 1):
-            part, _ = _table(chi[halves].isel({HALF: h}))
+            part, _ = finite_table(chi[halves].isel({HALF: h}))
             _, _, w = _svd(part)
             each.append(_matched(v[:keep], w))
         out["loading_halves"] = ((HALF, PC, names.COMPONENT), np.stack(each))
@@ -71,8 +71,12 @@ def response_pca(chi: xr.Dataset, components: int | None = None) -> xr.Dataset:
     return out.assign_coords(keep_coords)
 
 
-def _table(array: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
-    """`[token, component]` of the finite tokens, and which they are."""
+def finite_table(array: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
+    """Return `[token, component]` of the finite tokens, and their positions.
+
+    Raises:
+        InputError: Several checkpoints or datasets.
+    """
     extra = [d for d in array.dims if d not in (names.COMPONENT, names.EXAMPLE, names.TOKEN)]
     for dim in extra:
         if array.sizes[dim] > 1:
@@ -88,7 +92,7 @@ def _table(array: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _svd(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of the matrix less its column means, with the largest loading of each row of V positive."""
+    """Return the SVD of the column-centred matrix, the largest loading of a row of V positive."""
     u, s, v = np.linalg.svd(matrix - matrix.mean(0), full_matrices=False)
     sign = np.sign(v[np.arange(len(v)), abs(v).argmax(1)])
     return u * sign, s, v * sign[:, None]
@@ -99,7 +103,7 @@ def _cosine(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _matched(wanted: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """Rows of `found` in the order and with the signs of those of `wanted`, each used once."""
+    """Return rows of `found` in the order and with the signs of `wanted`, each used once."""
     out, free = [], list(range(len(found)))
     for row in wanted:
         best = max(free, key=lambda i: abs(found[i] @ row))

@@ -1,15 +1,15 @@
-"""How does a component answer to a shift of the data?  Susceptibilities, and what is done to them.
+"""Susceptibilities: the response of a component to a shift of the data.
 
-Two estimands bear the name, and a result is one of them, named and never mixed:
+There are two estimands of this name; a result holds one of them, named in its attrs:
 
     within      chi_k = -Cov_C(phi, l_k - L)
     two-chain   chi_k = -( E_C[phi (l_k - L)] - E_C[phi] E_full[l_k - L] )
 
-`E_C` is the posterior in which only the component C moves, `E_full` that of all weights.  The
+`E_C` is the posterior in which only the component C varies, `E_full` that of all weights.  The
 two-chain form follows from the definition with a delta function at the other weights, up to a
-factor that depends on C alone; the within form is its restricted posterior's own covariance.  They
-differ by `E_C[phi] (E_full - E_C)[l_k - L]`, which depends on the token and has the opposite sign
-for the mode that all components share.
+factor that depends on C alone; the within form is a covariance under the restricted posterior.
+They differ by `E_C[phi] (E_full - E_C)[l_k - L]`, which depends on the token and has the opposite
+sign for the mode that all components share.
 """
 
 from __future__ import annotations
@@ -21,13 +21,8 @@ import xarray as xr
 
 from slt_notebook import names
 from slt_notebook.errors import InputError, nearest, say
-from slt_notebook.estimators.components import moments as response
-from slt_notebook.estimators.components.moments import HALF, PIECE, reliability
-
-__all__ = [
-    "center_component", "center_token", "dataset_susceptibility", "reliability", "susceptibility",
-    "zscore",
-]  # fmt: skip
+from slt_notebook.estimators.components.moments import HALF, PIECE, by_half, moments, spread
+from slt_notebook.results.result import LABELS
 
 ESTIMATORS = ("two-chain", "within")
 SIGN = {
@@ -44,21 +39,22 @@ def susceptibility(
     estimator: str = "two-chain",
     full: str = "full",
 ) -> xr.Dataset:
-    """The per-token susceptibility of every component.
+    """Return the susceptibility of every component to every token.
 
         within:     -Cov_C(phi, l_k - L)
         two-chain:  -( E_C[phi (l_k - L)] - E_C[phi] E_full[l_k - L] ),    phi = L - L(w*)
 
-    L is the mean loss of a fixed probe of training data, never of the minibatch, whose noise would
+    L is the mean loss of a fixed probe of training data, not of the minibatch, whose noise would
     enter the covariance.  The mean of chi over the tokens of a dataset is the susceptibility to
-    mixing that dataset in (see `dataset_susceptibility`).  Raw values are not compared across
+    mixing that dataset in (see `dataset_susceptibility`).  Raw values are not comparable across
     components: use `zscore`, and `center_token` for what distinguishes components.
 
     Args:
-        sweep: a sweep, or its `moments`.
-        probe: whose tokens; train: whose mean loss is L (`probe` itself if None).
+        sweep: A sweep, or its `moments`.
+        probe: The probe of the tokens; may be left out when there is only one.
+        train: The probe whose mean loss is L; `probe` itself if None.
         estimator: `"two-chain"` (as devinterp does) or `"within"`.
-        full: the component that stands for all weights, for the two-chain estimator.
+        full: The component that contains all weights, for the two-chain estimator.
 
     Returns:
         Dataset `chi([..,] component, example, token)`, `stderr` from the spread between pieces
@@ -66,7 +62,7 @@ def susceptibility(
         Units: nat^2.  NaN at padding.  attrs["estimator"] names the estimand.
 
     Raises:
-        InputError: an unknown estimator, a two-chain estimate without the full run.
+        InputError: An unknown estimator, a two-chain estimate without the full run.
 
     References: Baker et al. 2025 (arXiv:2504.18274).
     """
@@ -78,11 +74,11 @@ def susceptibility(
                 "name one",
             )
         )
-    m = response.moments(sweep, probe=probe, train=train)
+    m = moments(sweep, probe=probe, train=train)
     if estimator == "within":
         each = m.cov_train - m.cov
-        value, error = each.mean(PIECE), response.spread(each)
-        halves = response.by_half(each, m.half)
+        value, error = each.mean(PIECE), spread(each)
+        halves = by_half(each, m.half)
     else:
         value, error, halves = _two_chain(m, full)
     about = {names.A_SIGN: SIGN[estimator], "units": "nat^2", "estimator": estimator}
@@ -109,7 +105,7 @@ def _two_chain(m: xr.Dataset, full: str):
         raise InputError(
             say(
                 f"a two-chain estimate without the component {full!r}",
-                f"one of {', '.join(known)} in which all weights move",
+                f"one of {', '.join(known)} in which all weights vary",
                 "sample with components=['full', ...], or use estimator='within'",
             )
         )
@@ -129,25 +125,26 @@ def _two_chain(m: xr.Dataset, full: str):
         [combine(lambda x, of, h=h: x.where(of.half == h).mean(PIECE)) for h in (0, 1)], HALF
     )
     own = parts.mean_phi * beyond.mean(PIECE) - joint
-    error = np.sqrt(
-        response.spread(own) ** 2 + (parts.mean_phi.mean(PIECE) * response.spread(beyond)) ** 2
-    )
+    error = np.sqrt(spread(own) ** 2 + (parts.mean_phi.mean(PIECE) * spread(beyond)) ** 2)
     return value, error, halves
 
 
 def dataset_susceptibility(chi: xr.Dataset, by: str | None = None) -> xr.Dataset:
-    """The susceptibility to a dataset: the mean of chi over its tokens (the density property).
+    """Return the susceptibility to a dataset: the mean of chi over its tokens.
 
         chi(q') = E_{(x, y) ~ q'} [ chi_xy ]
 
     Args:
-        chi: of `susceptibility`, centred or not.
-        by: a coordinate of the examples; `label` (the domain of a text) if there is one.
+        chi: Of `susceptibility`, centred or not.
+        by: A coordinate of the examples; `label` (the domain of a text) if there is one.
 
     Returns:
         Dataset `chi(dataset, component)` with `stderr` and halves.  The standard error is that of
-        the mean over draws of these very tokens; it treats tokens as independent, which they are
-        not, and is a lower bound.
+        the mean over draws for these tokens; it treats tokens as independent, which they are not,
+        and is a lower bound.
+
+    Raises:
+        InputError: No such coordinate.
     """
     by = by or (names.LABEL if names.LABEL in chi.coords else names.EXAMPLE)
     if by not in chi.coords:
@@ -168,37 +165,41 @@ def dataset_susceptibility(chi: xr.Dataset, by: str | None = None) -> xr.Dataset
 
 
 def center_component(chi: xr.Dataset) -> xr.Dataset:
-    """chi less each component's mean over tokens: removes a constant that depends on C alone.
+    """Return chi minus each component's mean over tokens, a constant that depends on C alone.
 
-    This is what 2504.18274 calls standardised (centring rows of a components x tokens matrix).
+    arXiv:2504.18274 calls this standardized (centering rows of a components x tokens matrix).
     """
-    dims = [d for d in (names.EXAMPLE, names.TOKEN) if d in _main(chi).dims]
+    dims = [d for d in (names.EXAMPLE, names.TOKEN) if d in estimate_of(chi).dims]
     return _transformed(chi, lambda x: x - x.mean(dims), "component")
 
 
 def center_token(chi: xr.Dataset) -> xr.Dataset:
-    """chi less each token's mean over components: removes the mode that all of them share.
+    """Return chi minus each token's mean over components, the mode that all of them share.
 
-    This is the row-centring of 2601.12703 (tokens as rows); apply it to z-scores.
+    This is the row-centering of arXiv:2601.12703 (tokens as rows); apply it to z-scores.
     """
     return _transformed(chi, lambda x: x - x.mean(names.COMPONENT), "token")
 
 
 def zscore(chi: xr.Dataset) -> xr.Dataset:
-    """chi standardised over tokens, per component: mean 0, standard deviation 1."""
-    dims = [d for d in (names.EXAMPLE, names.TOKEN) if d in _main(chi).dims]
-    sd = _main(chi).std(dims)
+    """Return chi standardized over tokens, per component: mean 0, standard deviation 1."""
+    dims = [d for d in (names.EXAMPLE, names.TOKEN) if d in estimate_of(chi).dims]
+    sd = estimate_of(chi).std(dims)
     sd = sd.where(sd > 0)
     out = _transformed(chi, lambda x: (x - x.mean(dims)) / x.std(dims).where(x.std(dims) > 0), "z")
-    name = str(_main(chi).name)
+    name = str(estimate_of(chi).name)
     out[name] = out[name].assign_attrs(units="sd over tokens")
     if "stderr" in chi:
         out["stderr"] = chi["stderr"] / sd
     return out
 
 
-def _main(chi: xr.Dataset) -> xr.DataArray:
-    """The estimate itself: chi, or a token-resolved refined LLC."""
+def estimate_of(chi: xr.Dataset) -> xr.DataArray:
+    """Return the estimate in a result: `chi`, or a refined LLC per token.
+
+    Raises:
+        InputError: Neither.
+    """
     for name in ("chi", "llc"):
         if name in chi:
             return chi[name]
@@ -208,8 +209,8 @@ def _main(chi: xr.Dataset) -> xr.DataArray:
 
 
 def _transformed(chi: xr.Dataset, function, what: str) -> xr.Dataset:
-    """`function` on the estimate and on each of its halves alone; stderr stays (shifts cancel)."""
-    name = str(_main(chi).name)
+    """Apply `function` to the estimate and to each of its halves; a shift leaves the stderr."""
+    name = str(estimate_of(chi).name)
     out = chi.copy()
     for key in (name, f"{name}_halves"):
         if key in chi:
@@ -219,8 +220,7 @@ def _transformed(chi: xr.Dataset, function, what: str) -> xr.Dataset:
 
 
 def _labels(m: xr.Dataset) -> dict[str, Any]:
-    keep = (names.TOKEN_TEXT, names.TOKEN_ID, names.FIRST_TEXT, names.FIRST_ID, names.LABEL)
-    return {k: m[k] for k in (*keep, names.TRAINING_STEP) if k in m}
+    return {k: m[k] for k in (*LABELS, names.TRAINING_STEP) if k in m}
 
 
 def _ordered(out: xr.Dataset) -> xr.Dataset:

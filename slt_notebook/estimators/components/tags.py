@@ -1,4 +1,4 @@
-"""What kind of token is it?  Tags by plain rules, as boolean columns: a token may have several."""
+"""Tags of tokens by simple rules, as boolean columns: a token may have several."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import xarray as xr
 
 from slt_notebook import names
 from slt_notebook.errors import InputError, say
-from slt_notebook.results import tree as trees
+from slt_notebook.results.store import read
 
 TAG = "tag"
 TAGS = (
@@ -23,35 +23,36 @@ _FORMAT = re.compile(r"\s*(?:[#*=_\-~`|.>]{2,}|[#*|`~]|\n[ \t]+|</?\w+/?>?)\s*|.
 
 
 def token_tags(probe: xr.Dataset) -> xr.DataArray:
-    """Tags of the tokens of a probe: the patterns of 2504.18274, by working definitions.
+    """Return tags of the tokens of a probe: the patterns of arXiv:2504.18274.
 
     The paper names the patterns; these rules are the kit's own, for vocabularies that mark the
     start of a word by a leading space:
 
-    - word start: space and letters, and the next token goes on with letters;
-    - word part, word end: letters without a leading space, and the next token goes on, or does not;
+    - word start: space and letters, and the next token continues it with letters;
+    - word part, word end: letters without a leading space, which the next token continues, or does
+      not;
     - induction: the token followed the same previous token earlier in the text;
     - spacing: blanks only; left, right delimiter: ``([{<`` and ``)]}>`` (with or without a space);
     - formatting: markup, repeated punctuation, a line break with indent; numeric: digits.
 
-    A quote opens as often as it closes and is no delimiter here.
+    Quotes are not delimiters, since one character both opens and closes.
 
     Args:
-        probe: a Dataset with `token_text`, `token_id` and `first_id`: a probe, moments, an estimate
+        probe: A Dataset with `token_text`, `token_id` and `first_id`: a probe, moments, an estimate
             made from them, all of text.
 
     Returns:
         bool DataArray `(tag, example, token)`; False at padding.
 
     Raises:
-        InputError: no texts.
+        InputError: No texts.
     """
     missing = [k for k in (names.TOKEN_TEXT, names.TOKEN_ID) if k not in probe.variables]
     if missing:
         raise InputError(say(f"data without {missing}", "a probe of texts", "see slt.text_probe"))
     dims = (names.EXAMPLE, names.TOKEN)
-    text = trees.read(probe[names.TOKEN_TEXT].transpose(*dims)).astype(str)
-    ids = trees.read(probe[names.TOKEN_ID].transpose(*dims))
+    text = read(probe[names.TOKEN_TEXT].transpose(*dims)).astype(str)
+    ids = read(probe[names.TOKEN_ID].transpose(*dims))
     first = probe[names.FIRST_ID].values if names.FIRST_ID in probe.variables else ids[:, 0] * 0 - 1
     out = np.zeros((len(TAGS), *text.shape), bool)
     row = {tag: i for i, tag in enumerate(TAGS)}
@@ -95,13 +96,13 @@ def _plain_tags(text: str, goes_on: bool) -> list[str]:
 
 
 def by_tag(estimate: xr.DataArray, tags: xr.DataArray, stderr: xr.DataArray | None = None):
-    """Means of an estimate over the tokens of each tag.
+    """Return the means of an estimate over the tokens of each tag.
 
     Args:
-        estimate: with the dims (example, token) and any others.
-        tags: of `token_tags`.
-        stderr: of each token, for the error of the mean over draws; the tokens' errors are taken
-            as independent, which makes it a lower bound.
+        estimate: With the dims (example, token) and any others.
+        tags: Of `token_tags`.
+        stderr: Of each token, for the Monte Carlo error of the mean; errors of tokens are treated
+            as independent, which gives a lower bound.
 
     Returns:
         Dataset over tag: `mean`, `spread` (standard error over tokens), `tokens`, and `stderr`.

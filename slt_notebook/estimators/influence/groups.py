@@ -1,7 +1,7 @@
-"""How do whole classes of examples or tokens influence each other?  Means over pairs, filtered.
+"""Mean influence between classes of examples or tokens, over pairs that pass a filter.
 
-The mean over all pairs of two classes needs no matrix: it is a product of the classes' summed
-losses.  Pairs within one sequence, or of one token with itself, are taken off in the same way.
+The mean over all pairs of two classes needs no matrix: it is a product of the summed losses of the
+classes.  Pairs within one sequence, or of equal tokens, are subtracted in the same way.
 """
 
 from __future__ import annotations
@@ -15,13 +15,18 @@ from scipy import sparse
 
 from slt_notebook import names
 from slt_notebook.errors import InputError, nearest, say
-from slt_notebook.estimators.array import moments as _moments
-from slt_notebook.results import selection as _pick
-from slt_notebook.results import tree as trees
+from slt_notebook.estimators.array import moments
+from slt_notebook.estimators.array.grouped_error import covariance_deviations, grouped_error
+from slt_notebook.estimators.deprecated import UNIT, renamed
+from slt_notebook.estimators.losses import gather
+from slt_notebook.results.result import resolve
+from slt_notebook.results.selection import pick, result_dims
+from slt_notebook.results.store import read
 
 EXCLUDE = ("same_example", "same_token")
 
 
+@renamed(**UNIT)
 def group_influence(
     run: Any,
     groups: Mapping[str, Any] | Any,
@@ -29,15 +34,15 @@ def group_influence(
     probe: Any = None,
     normalize: bool = False,
     exclude: str | tuple[str, ...] = (),
-    level: str = "token",
+    unit: str = "token",
     sign: str = "bif",
 ) -> xr.Dataset:
-    """The mean influence between classes of losses, over all pairs that are not filtered out.
+    """Return the mean influence between classes of losses, over pairs that pass a filter.
 
         influence(A, B) = mean over i in A, j in B, i != j of -Cov(l_i, l_j)      (or -Corr)
 
-    Covariance and correlation tell different stories over training: the first follows how much
-    there is left to learn, the second how much is shared.  Look at both.
+    Look at both over training: the covariance follows how much is left to learn, the correlation
+    how much is shared.
 
     Args:
         run: A run, or a probe Dataset.
@@ -47,7 +52,7 @@ def group_influence(
         normalize: Minus the correlation instead of minus the covariance.
         exclude: "same_example" leaves out pairs within one sequence (shared context), "same_token"
             pairs of equal token ids (shared embedding); one of them or a tuple of both.
-        level: "token" or "sequence".
+        unit: "token" or "sequence".
         sign: "bif" (negative = helpful), or "kernel" (plus the covariance; positive = alike).
 
     Returns:
@@ -68,13 +73,12 @@ def group_influence(
         raise InputError(say(f"exclude={wrong!r}{nearest(wrong, EXCLUDE)}", known, "name them"))
     if sign not in ("bif", "kernel"):
         raise InputError(say(f"sign={sign!r}", "'bif' or 'kernel'", "use sign='bif'"))
-    data = _pick.pick(run, probe)
-    skip = tuple(_pick.skipped(run))
-    raw = _moments.gather(data[names.LOSS], level=_pick.check_level(level), skip=skip)
-    traces = _moments.centre(raw)
+    result = resolve(run)
+    data = pick(result, probe)
+    traces = moments.centre(gather(data[names.LOSS], unit=unit, skip=result.diverged))
     if normalize:
-        traces = _moments.standardised(traces)
-    _, _, sizes = _pick.result_dims(data, level)
+        traces = moments.standardized(traces)
+    _, _, sizes = result_dims(data, unit)
     shape = tuple(sizes.values())
     masks = {k: m & traces.usable for k, m in _masks(groups, shape).items()}
     cells = _cells(data, shape, exclude)
@@ -88,7 +92,7 @@ def group_influence(
         names.A_SOURCE: "arXiv:2510.12071",
         "excluded_pairs": ", ".join(("itself", *exclude)),
         "normalized": int(normalize),
-        "level": level,
+        "unit": unit,
         "chains": traces.chains,
         "draws": len(traces.z),
         "stderr_from": f"{len(traces.groups)} groups of draws",
@@ -106,7 +110,7 @@ def group_influence(
     )
 
 
-def _masks(groups, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+def _masks(groups: Any, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
     if not isinstance(groups, Mapping):
         labels = np.asarray(getattr(groups, "values", groups)).astype(str)
         groups = {name: labels == name for name in dict.fromkeys(labels.ravel()) if name}
@@ -128,8 +132,10 @@ def _masks(groups, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
     return found
 
 
-def _cells(data: xr.Dataset, shape, exclude) -> list[tuple[float, np.ndarray]]:
-    """Signed partitions of the series whose within-cell pairs add up to the pairs left out.
+def _cells(
+    data: xr.Dataset, shape: tuple[int, ...], exclude: tuple[str, ...]
+) -> list[tuple[float, np.ndarray]]:
+    """Return signed partitions of the series whose within-cell pairs add up to those left out.
 
     |A or B| = |A| + |B| - |A and B|; a series with itself is in every one of them.
     """
@@ -141,7 +147,7 @@ def _cells(data: xr.Dataset, shape, exclude) -> list[tuple[float, np.ndarray]]:
     if "same_token" in exclude:
         if names.TOKEN_ID not in data or len(shape) != 2:
             raise InputError(say("no token ids", "a text probe at token level", "drop same_token"))
-        ids = trees.read(data[names.TOKEN_ID].transpose(names.EXAMPLE, names.TOKEN))
+        ids = read(data[names.TOKEN_ID].transpose(names.EXAMPLE, names.TOKEN))
         parts.append(np.asarray(ids).ravel())
     if not parts:
         return [(1.0, single)]
@@ -151,14 +157,19 @@ def _cells(data: xr.Dataset, shape, exclude) -> list[tuple[float, np.ndarray]]:
     return [(1.0, parts[0]), (1.0, parts[1]), (-1.0, joint)]
 
 
-def _means(traces, masks, cells, correlation: bool):
-    """Mean covariance of every two groups, its standard error, and the number of pairs."""
+def _means(
+    traces: moments.Traces,
+    masks: list[np.ndarray],
+    cells: list[tuple[float, np.ndarray]],
+    correlation: bool,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the mean covariance of every two classes, its standard error, and their pairs."""
     z, freedom, spans = traces.z, traces.freedom, traces.groups
-    count, rows = len(masks), len(z)
+    count = len(masks)
     sums = np.zeros((len(spans), count, count))
     lost = np.zeros((len(spans), count, count))
     pairs = np.zeros((count, count))
-    shares = np.stack([np.einsum("ij,ij->j", z[s], z[s]) for s in spans]) / freedom
+    shares = np.stack([traces.variance_shares(s) for s in spans])
     whole = [(1.0, np.zeros(traces.series, int)), *((-weight, cell) for weight, cell in cells)]
     for weight, cell in whole:
         _, cell = np.unique(cell, return_inverse=True)
@@ -166,10 +177,10 @@ def _means(traces, masks, cells, correlation: bool):
         by_cell = []
         for mask in masks:
             on = np.flatnonzero(mask)
-            pick = sparse.csr_matrix(
+            members = sparse.csr_matrix(
                 (np.ones(len(on), z.dtype), (on, cell[on])), (len(mask), total)
             )
-            by_cell.append(z @ pick)  # [row, cell]
+            by_cell.append(z @ members)  # [row, cell]
         for a in range(count):
             on = np.flatnonzero(masks[a])
             sizes = np.bincount(cell[on], minlength=total)
@@ -183,14 +194,10 @@ def _means(traces, masks, cells, correlation: bool):
                     r = np.einsum("ij,ij->j", z[:, on], by_cell[b][:, cell[on]]) / freedom
                     lost[:, a, b] += weight * (shares[:, on] @ r) / 2
     value = sums.sum(0)
-    if correlation:
-        spread = sums - lost - lost.transpose(0, 2, 1)
+    if correlation:  # `lost` holds r v_g / 2, summed over the pairs
+        error = grouped_error(sums - lost - lost.transpose(0, 2, 1))
     else:
-        weight = np.array([(s.stop - s.start) / rows for s in spans])[:, None, None]
-        spread = sums - weight * value
-    number = len(spans)
-    factor = number / (number - 1) if number > 1 else np.nan
-    error = np.sqrt(factor * (spread**2).sum(0))
+        error = grouped_error(covariance_deviations(sums, traces.weights, value))
     pairs = np.round(pairs)
     with np.errstate(invalid="ignore", divide="ignore"):
         return (

@@ -1,4 +1,4 @@
-"""What does influence look like where the posterior changes phase?  The mixture of two phases."""
+"""The influence of a posterior that is a mixture of two phases, from each of them."""
 
 from __future__ import annotations
 
@@ -10,35 +10,41 @@ import xarray as xr
 
 from slt_notebook import names
 from slt_notebook.errors import InputError, say
-from slt_notebook.estimators.array import moments as _moments
-from slt_notebook.results import selection as _pick
+from slt_notebook.estimators.array import moments
+from slt_notebook.estimators.deprecated import UNIT, renamed
+from slt_notebook.estimators.losses import gather
+from slt_notebook.results.result import resolve
+from slt_notebook.results.selection import pick, result_dims
 
 
+@renamed(**UNIT)
 def phase_mixture(
     first: Any,
     second: Any,
     weights: Sequence[float] = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0),
     *,
     probe: Any = None,
-    level: str = "sequence",
+    unit: str = "sequence",
 ) -> xr.Dataset:
-    """The influence that a posterior of two phases would have, predicted from each alone.
+    """Return the influence of a posterior of two phases, predicted from each phase.
 
         Cov = pi Cov_U + (1 - pi) Cov_V + pi (1 - pi) (mu_U - mu_V)(mu_U - mu_V)'
 
-    for `p = pi p_U + (1 - pi) p_V`.  The last term is large where the phases disagree about both
-    losses and greatest at pi = 1/2: influence peaks at a transition, and changes sign where the
-    terms have different ones.
+    for `p = pi p_U + (1 - pi) p_V`.  The last term is large where the mean losses of the phases
+    differ for both examples, and largest at pi = 1/2: influence peaks at a transition, and changes
+    sign where the terms have opposite signs.
 
     Args:
-        first, second: Runs in the phases U and V, with the same probe.
+        first: Run in the phase U.
+        second: Run in the phase V, with the same probe.
         weights: pi, the share of the first.
-        probe, level: As in `loss_kernel`.
+        probe: As in `loss_kernel`.
+        unit: As in `loss_kernel`.
 
     Returns:
         Dataset over (weight, example, example_): `influence = within + between`, each with a minus
-        sign (negative = helpful), nats^2; `gap(example) = mu_U - mu_V`.  No error is stated; those
-        of the parts are `slt.influence`'s.
+        sign (negative = helpful), nats^2; `gap(example) = mu_U - mu_V`.  No standard error is
+        given; `slt.influence` gives those of the two phases.
 
     Raises:
         InputError: Other examples in the two, or weights outside 0 to 1.
@@ -50,19 +56,18 @@ def phase_mixture(
         raise InputError(say(f"weights={weights}", "numbers from 0 to 1", "pass [0, 0.5, 1]"))
     parts = []
     for run in (first, second):
-        data = _pick.pick(run, probe)
-        raw = _moments.gather(
-            data[names.LOSS], level=_pick.check_level(level), skip=tuple(_pick.skipped(run))
-        )
-        traces = _moments.centre(raw, dtype=np.float64)
+        result = resolve(run)
+        data = pick(result, probe)
+        raw = gather(data[names.LOSS], unit=unit, skip=result.diverged)
+        traces = moments.centre(raw, dtype=np.float64)
         parts.append(
             (data, raw.x.mean(0, dtype=np.float64), traces.z.T @ traces.z / traces.freedom)
         )
-    dims, coords, sizes = _pick.result_dims(parts[0][0], level)
+    dims, coords, sizes = result_dims(parts[0][0], unit)
     same = [str(e) for e in parts[1][0][names.EXAMPLE].values]
     if [str(e) for e in parts[0][0][names.EXAMPLE].values] != same:
         raise InputError(say("two probes", "the same examples in both", "sample one probe in both"))
-    _, columns, wide = _pick.result_dims(parts[0][0], level, "_")
+    _, columns, wide = result_dims(parts[0][0], unit, "_")
     gap = parts[0][1] - parts[1][1]
     p = pi[:, None, None]
     within = p * parts[0][2] + (1 - p) * parts[1][2]

@@ -1,4 +1,4 @@
-"""How does an influence matrix reach other tools?  Score files, in their sign and layout."""
+"""Write an influence matrix as a score file of other attribution tools."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def to_scores(found: xr.Dataset | xr.DataArray, path: str | os.PathLike) -> Path
     `kronfluence.analyzer.Analyzer.load_file(path)` or `safetensors.numpy.load_file`.
 
     Args:
-        found: What `slt.influence(..., level="sequence")` returns; tokens are stacked in order.
+        found: What `slt.influence(..., unit="sequence")` returns; tokens are stacked in order.
         path: Ends in `.safetensors`.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Does a kernel agree with what is known of its examples: groups, or a hierarchy?"""
+"""Agreement of a kernel with known groups of examples, or with another similarity."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from slt_notebook.errors import InputError, say
 
 
 def separation(kernel: Any, labels: Any) -> pd.Series:
-    """How far the kernel tells groups apart.
+    """Return how well a kernel separates groups of examples.
 
     Args:
         kernel: Square array or DataArray, such as `slt.loss_kernel(run)`.
-        labels: One an example.
+        labels: One label per example.
 
     Returns:
         Series: `within`, `cross` (mean entry of pairs of one group, of two groups), `within_sq`,
         `cross_sq` (means of squares), `ratio` of those two, `nearest` (share of examples whose
-        nearest other by |entry| is of their group), `nearest_signed` (by entry), `auc` (that a
-        pair of one group has the larger square).  `nearest` has the binomial error
-        `nearest_error`; the means come without one (pairs share examples): take it from
+        nearest other by |entry| is of their group), `nearest_signed` (by entry), `auc` (the
+        probability that a pair of one group has the larger square).  `nearest` has the binomial
+        error `nearest_error`; the means have none, since pairs share examples: take it from
         `group_influence(..., sign="kernel")`.
 
     Raises:
@@ -31,7 +31,7 @@ def separation(kernel: Any, labels: Any) -> pd.Series:
     """
     r, labels = square(kernel), np.asarray(labels)
     if labels.shape != (len(r),):
-        raise InputError(say(f"{labels.shape} labels", f"{len(r)}", "pass one an example"))
+        raise InputError(say(f"{labels.shape} labels", f"{len(r)}", "pass one per example"))
     if len(np.unique(labels)) < 2:
         raise InputError(say("one group", "two or more", "pass labels that differ"))
     upper = np.triu_indices(len(r), 1)
@@ -65,10 +65,16 @@ def separation(kernel: Any, labels: Any) -> pd.Series:
 
 
 def mantel(kernel: Any, similarity: Any, *, permutations: int = 999, seed: int = 0) -> pd.Series:
-    """Rank correlation of two matrices over pairs, with a p value that permutes *examples*.
+    """Return the rank correlation of two matrices over pairs, with its permutation p value.
 
-    Pairs that share an example are not independent; relabelling the examples of one matrix keeps
-    that dependence, so the p value is right where the one of a plain rank test is far too small.
+    Pairs that share an example are not independent.  Permuting the *examples* of one matrix keeps
+    that dependence; the p value of a plain rank test would be far too small.
+
+    Args:
+        kernel: Square array or DataArray.
+        similarity: Another one of the same examples.
+        permutations: Of the examples.
+        seed: Of the permutations.
 
     Returns:
         Series `rho` (Spearman over pairs), `p` (one-sided: as large by chance), `null_sd`,
@@ -85,7 +91,7 @@ def mantel(kernel: Any, similarity: Any, *, permutations: int = 999, seed: int =
     upper = np.triu_indices(len(a), 1)
     if np.ptp(a[upper]) == 0 or np.ptp(b[upper]) == 0:
         got = "a matrix whose pairs are all equal"
-        raise InputError(say(got, "entries that differ", "nothing can be ranked here"))
+        raise InputError(say(got, "entries that differ", "pass matrices that vary"))
     ranks = np.zeros_like(a)
     ranks[upper] = stats.rankdata(a[upper])
     ranks += ranks.T
@@ -110,7 +116,11 @@ def mantel(kernel: Any, similarity: Any, *, permutations: int = 999, seed: int =
 
 
 def square(matrix: Any) -> np.ndarray:
-    """`matrix` as a float64 copy, if it is square and finite."""
+    """Return `matrix` as a float64 copy.
+
+    Raises:
+        InputError: Not square, smaller than 3, or not finite.
+    """
     found = np.array(getattr(matrix, "values", matrix), np.float64)
     if found.ndim != 2 or found.shape[0] != found.shape[1] or len(found) < 3:
         raise InputError(say(f"shape {found.shape}", "a square of 3 or more", "pass a kernel"))

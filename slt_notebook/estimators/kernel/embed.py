@@ -1,4 +1,4 @@
-"""How are many-dimensional coordinates laid flat?  PCA, UMAP or t-SNE, with their limits said."""
+"""Two-dimensional coordinates of a table by PCA, UMAP or t-SNE."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ def embed(
     seed: int = 0,
     **options: Any,
 ) -> xr.DataArray:
-    """Two coordinates for every row of a table.
+    """Return two coordinates for every row of a table.
 
     Args:
         data: What `slt.kernel_map` returns, or a DataArray with two dims, such as
             susceptibilities `(token, component)`.
-        method: "pca" (the first two principal components: distances mean something), "umap" or
-            "tsne" (who is near whom means something; sizes of gaps and clusters do not).
+        method: "pca" (the first two principal components: distances are meaningful), "umap" or
+            "tsne" (neighbourhoods are meaningful; sizes of gaps and clusters are not).
         dim: The dim of `data` that is reduced; the last one if None.
         seed: Of UMAP and t-SNE.
-        options: For the method (`n_neighbors=`, `min_dist=`, `metric=`, `perplexity=`, ...).
+        **options: For the method (`n_neighbors=`, `min_dist=`, `metric=`, `perplexity=`, ...).
 
     Returns:
         DataArray (the other dims stacked in order as `point`, or the one other dim; `axis`) with
         the coords of `data`, named after the method.  Rows with NaN stay NaN.  Positions have no
-        stated error: run another `seed` to see what moves.
+        standard error: run another `seed` to see what changes.
 
     Raises:
         InputError: An unknown method, or a package that is not installed.
@@ -78,7 +78,7 @@ def _lay(x: np.ndarray, method: str, seed: int, options: dict) -> np.ndarray:
         y = u[:, :2] * s[:2]
         if y.shape[1] < 2:
             y = np.pad(y, ((0, 0), (0, 1)))
-        # The sign of a component is free: the larger half points up, so that runs agree.
+        # The sign of a component is arbitrary: make its skewness positive, so that runs agree.
         return y * np.where((y**3).sum(0) < 0, -1, 1)
     if method == "umap":
         try:
@@ -90,7 +90,7 @@ def _lay(x: np.ndarray, method: str, seed: int, options: dict) -> np.ndarray:
         import warnings
 
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that a seed makes it run on one core
+            warnings.simplefilter("ignore")  # it warns that a seed makes it run on one core
             near = min(options.pop("n_neighbors", 15), len(x) - 1)
             return UMAP(n_neighbors=near, random_state=seed, **options).fit_transform(x)
     from sklearn.manifold import TSNE

@@ -1,4 +1,4 @@
-"""How many nats does a model cost?  Singular minimum description length (2510.12077).
+"""Singular minimum description length: the code length of a model (arXiv:2510.12077).
 
 All logarithms are natural.
 """
@@ -12,12 +12,12 @@ from slt_notebook.estimators.llc.model_selection import free_energy
 
 
 def redundancy(n, llc, multiplicity=1):
-    """Nats of a two-part code beyond the entropy of the data, up to O(1).
+    """Return the nats of a two-part code beyond the entropy of the data, up to O(1).
 
         R_n = llc log n - (multiplicity - 1) log log n
 
-    The first part names a ball of parameters that n observations cannot tell apart, the second
-    codes the data with it.  It holds where the model class contains the truth; a regular model has
+    The first part encodes a set of parameters that n observations cannot tell apart, the second
+    the data given the set.  It holds where the model class contains the truth; a regular model has
     llc = d/2 and this is Rissanen's d/2 log n.
 
     Args:
@@ -29,7 +29,7 @@ def redundancy(n, llc, multiplicity=1):
         Nats, of the shape that the arguments broadcast to.
 
     Raises:
-        InputError: As `free_energy`, whose value at loss 0 it is.
+        InputError: As `free_energy`, of which it is the value at loss 0.
 
     References: Urdshals et al. 2025 (arXiv:2510.12077), theorem 1.
 
@@ -40,7 +40,7 @@ def redundancy(n, llc, multiplicity=1):
 
 
 def fit_volume(log_n, log_volume) -> tuple[float, float]:
-    """(lambda, m) by least squares of `-log V(1/n)` on `log n`, `log log n` and 1.
+    """Return (lambda, m) by least squares of `-log V(1/n)` on `log n`, `log log n` and 1.
 
     The log log term converges only as 1 / log n: on 1e2 .. 1e8 a multiplicity of 2 is found as
     1.7.  The multiplicity is returned as it was fitted, not rounded.

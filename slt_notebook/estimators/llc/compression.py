@@ -1,6 +1,6 @@
-"""How far can a model be compressed, and does its LLC say how far?  Crossings and their fits.
+"""Critical compression levels, and their fits on the LLC and other predictors.
 
-The numbers come from `slt.critical_compression`; this file reads them, without torch.
+The measurements come from `slt.critical_compression`; nothing here needs torch.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from scipy import stats
 
 from slt_notebook import names
 from slt_notebook.errors import InputError, say
+from slt_notebook.estimators.llc.llc import pooled_llc
 
 # Not "tolerance": that is a keyword of xarray's own `sel`, which would then select nothing.
 LEVEL, TOLERANCE, BOUND = "level", "epsilon", "bound"
@@ -22,11 +23,18 @@ Z95 = 1.959963984540054
 
 
 def crossing(levels, gap, tolerance: float, *, log: bool, between: bool = True) -> float:
-    """The level at which the gap first rises above `tolerance`, levels from least compression on.
+    """Return the compression level at which the gap first rises above `tolerance`.
 
     Between the two levels that bracket the crossing, the level (its logarithm if `log`) is
     interpolated linearly in the logarithm of the gap, or in the gap where that is not positive;
     without `between` it is the last level within the tolerance.
+
+    Args:
+        levels: `[level]`, from the least compression on.
+        gap: `[level]`, rise of the loss.
+        tolerance: Of the rise.
+        log: Interpolate in the logarithm of the level.
+        between: Interpolate between levels.
 
     Returns:
         The level; -inf if the first one is above the tolerance already, inf if none is.
@@ -54,10 +62,18 @@ def crossing(levels, gap, tolerance: float, *, log: bool, between: bool = True) 
 def crossings(
     levels, gap, stderr, tolerances, *, log: bool, between: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Critical levels `[tolerance]` and their 95 % intervals `[tolerance, 2]`, ascending.
+    """Return critical levels `[tolerance]` and their 95 % intervals `[tolerance, 2]`, ascending.
 
-    The interval is where the crossings of `gap +- 1.96 stderr` are: it is about other examples of
-    the same distribution, not about other weights.
+    The interval has the crossings of `gap +- 1.96 stderr` as its ends: it is about other examples
+    of the same distribution, not about other weights.
+
+    Args:
+        levels: `[level]`, from the least compression on.
+        gap: `[level]`, rise of the loss.
+        stderr: `[level]`, of the gap.
+        tolerances: `[tolerance]`.
+        log: As in `crossing`.
+        between: As in `crossing`.
     """
     gap, stderr = np.asarray(gap, float), np.asarray(stderr, float)
     one = lambda g, t: crossing(levels, g, t, log=log, between=between)
@@ -76,14 +92,14 @@ def compression_series(
     llcs: Sequence[xr.Dataset],
     controls: Mapping[str, Sequence[float]] | None = None,
 ) -> xr.Dataset:
-    """What was measured at several checkpoints as one Dataset, for `slt.CompressionView`.
+    """Return measurements at several checkpoints as one Dataset, for `slt.CompressionView`.
 
     Args:
         steps: Of the checkpoints.
         sweeps: For each checkpoint, label -> what `slt.critical_compression` returned; the same
             labels, levels and tolerances every time.
         llcs: For each checkpoint what `slt.llc` returned.
-        controls: Name -> one number a checkpoint (trace of the Hessian, ...).
+        controls: Name -> one number per checkpoint (trace of the Hessian, ...).
 
     Returns:
         Dataset `gap`, `gap_stderr (step, scheme, level)`, `knob (scheme, level)` (NaN where a
@@ -97,7 +113,7 @@ def compression_series(
     sizes = {"steps": len(steps), "sweeps": len(sweeps), "llcs": len(llcs)}
     sizes |= {name: len(values) for name, values in (controls or {}).items()}
     if len(set(sizes.values())) != 1 or not len(steps):
-        raise InputError(say(f"lengths {sizes}", "one entry a checkpoint", "align them"))
+        raise InputError(say(f"lengths {sizes}", "one entry per checkpoint", "align them"))
     labels = list(sweeps[0])
     for one in sweeps:
         levels = all(k in one and one[k][LEVEL].equals(sweeps[0][k][LEVEL]) for k in labels)
@@ -122,7 +138,7 @@ def compression_series(
         grid=("scheme", [int("bits" in f) for f in first]),
         unit=("scheme", [str(f.attrs["unit"]) for f in first]),
         loss=(names.STEP, loss),
-        llc=(names.STEP, [float(found["mean"]) for found in llcs]),
+        llc=(names.STEP, [float(pooled_llc(found)) for found in llcs]),
         llc_mcse=(names.STEP, [float(found["mcse"]) for found in llcs]),
     )
     return out.assign({k: (names.STEP, np.asarray(v, float)) for k, v in (controls or {}).items()})
@@ -131,13 +147,13 @@ def compression_series(
 def compression_fit(
     response: Any, predictors: Mapping[str, Any], *, resamples: int = 2000, seed: int = 0
 ) -> pd.DataFrame:
-    """How well does each predictor, alone and on a line, account for critical bits?
+    """Return how well each predictor accounts for critical bits in a linear fit of its own.
 
     R^2 of the least-squares line and Spearman's rank correlation, with 95 % percentile intervals
-    from resampling the points.  Checkpoints of one run are no independent points: the intervals
-    are those of a sample of checkpoints, and are too narrow for another run.  Everything that
-    drifts with training correlates with everything else that does, so put the controls (log step,
-    loss, trace of the Hessian) beside the LLC.
+    from resampling the points.  Checkpoints of one run are not independent: the intervals are
+    those of a sample of checkpoints, and are too narrow for another run.  All quantities that
+    change over training correlate with each other, so compare the LLC with controls (log step,
+    loss, trace of the Hessian).
 
     Args:
         response: `[point]` critical bits (or another critical level); points that are not finite
@@ -147,7 +163,7 @@ def compression_fit(
         seed: Of the bootstrap.
 
     Returns:
-        One row a predictor: `r2`, `r2_low`, `r2_high`, `spearman`, `spearman_low`,
+        One row per predictor: `r2`, `r2_low`, `r2_high`, `spearman`, `spearman_low`,
         `spearman_high`, `slope`, `intercept`, `points`.
 
     Raises:
@@ -159,7 +175,7 @@ def compression_fit(
     columns = {name: np.asarray(value, float) for name, value in predictors.items()}
     wrong = {k: v.shape for k, v in columns.items() if v.shape != y.shape}
     if y.ndim != 1 or wrong:
-        raise InputError(say(f"shapes {y.shape} and {wrong}", "one value a point", "align them"))
+        raise InputError(say(f"shapes {y.shape} and {wrong}", "one value per point", "align them"))
     use = np.isfinite(y) & np.all([np.isfinite(v) for v in columns.values()], axis=0)
     if use.sum() < 4:
         raise InputError(say(f"{int(use.sum())} finite points", "4 or more", "add checkpoints"))
@@ -181,7 +197,7 @@ def compression_fit(
 
 
 def _r2(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Squared correlation of each row; NaN where one does not vary."""
+    """Return the squared correlation of each row; NaN where one does not vary."""
     x, y = x - x.mean(1, keepdims=True), y - y.mean(1, keepdims=True)
     scale = (x**2).sum(1) * (y**2).sum(1)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -1,4 +1,4 @@
-"""How degenerate is the loss around the trained weights?  The local learning coefficient (LLC)."""
+"""The local learning coefficient (LLC): how degenerate the loss is around the trained weights."""
 
 from __future__ import annotations
 
@@ -9,41 +9,44 @@ import xarray as xr
 
 from slt_notebook import names
 from slt_notebook.errors import InputError, say
-from slt_notebook.estimators.array import mixing as _mixing
+from slt_notebook.estimators.array import mixing
+from slt_notebook.results.result import resolve
 from slt_notebook.results.steps import Steps, steps_after_burnin
 
 
 def llc(
     run: Any, *, burnin: int | None = None, level: float = 0.95, unpaired: bool = False
 ) -> xr.Dataset:
-    """The local learning coefficient with its uncertainty.
+    """Return the local learning coefficient (LLC) with its uncertainty.
 
         llc = nbeta * mean over steps after burn-in of ( L_B(w) - L_B(w*) )
 
-    for the very batch B of each step: the **paired** baseline, whose batch noise cancels.  It
-    estimates `lambda(nbeta, gamma) = nbeta (E[L(w)] - L(w*))` under the localized tempered
-    posterior, which approaches the learning coefficient only as nbeta grows and gamma / nbeta
-    falls.  Authors of the method trust the order of values at one setting, not their size.
+    with both losses on the batch B of the step: the **paired** baseline, in which batch noise
+    cancels.  It estimates `lambda(nbeta, gamma) = nbeta (E[L(w)] - L(w*))` under the localized
+    tempered posterior, which approaches the learning coefficient only as nbeta grows and
+    gamma / nbeta falls.  The authors of the method trust the order of values sampled with one
+    setting, not their size.
 
     The interval is the wider of a t interval from MCSE and ESS and one from batch means
-    (`_mixing.half_width`), hence at least 2 MCSE on each side and often a little more.  It covers
-    Monte Carlo error, not the bias of a large step or of a burn-in that was too short: see
-    `health`.
+    (`mixing.half_width`), at least 2 MCSE on each side.  It covers Monte Carlo error, not the bias
+    of a large step size or of a short burn-in: see `health`.
 
     Args:
         run: A run, finished or not, or its group `sampling`.
         burnin: Steps to leave out; the run's own burn-in if None.
-        level: Of the interval.
-        unpaired: For comparison, subtract one number from all steps instead of each batch's own:
-            the mean of the baseline over all steps.  Its own error is not counted, which favours
-            it.
+        level: Confidence level of the interval.
+        unpaired: For comparison, subtract one number from all steps: the mean of the baseline over
+            all steps.  The interval does not include the error of that mean, and is too narrow.
 
     Returns:
-        Dataset with `llc(chain)` (NaN where left out), `mean`, `mcse`, `ess`, `rhat`, `virial`
-        (1 at equilibrium), `virial_mcse`, `interval(bound)`, `n_chains`, `n_steps`.
+        Dataset with `llc` (over all chains), `llc_chain(chain)` (NaN where left out), `mcse`,
+        `ess`, `rhat`, `virial` (1 at equilibrium), `virial_mcse`, `interval(bound)`, `n_chains`,
+        `n_steps`; `mean` is another name for `llc`.
         Without units (nats of free energy per log n).  `rhat` is NaN for one chain, and the pooled
         values are NaN when the chains do not share nbeta, gamma and step_size (attrs["pooled"]).
         attrs["excluded"] names the chains left out.
+        Before `llc_chain` existed, `llc` had the dim `chain` and `mean` was the pooled value:
+        `pooled_llc` and `chain_llc` read datasets of both forms.
 
     Raises:
         InputError: Fewer than 2 steps after burn-in.  Diverged: No chain left.
@@ -53,15 +56,16 @@ def llc(
     """
     if not 0 < level < 1:
         raise InputError(say(f"level={level}", "between 0 and 1", "use level=0.95"))
-    steps = steps_after_burnin(run, burnin)
+    steps = steps_after_burnin(resolve(run), burnin)
     values = gains(steps, unpaired)
-    reason = steps.comparable()
+    reason = steps.difference
     pooled = _pooled(values, level) if not reason else dict.fromkeys(_POOLED, np.nan)
     chains = steps.data.sizes[names.CHAIN]
     each = np.full(chains, np.nan)
     each[steps.used] = values.mean(1)
     interval = pooled["mean"] + np.array([-1.0, 1.0]) * pooled.pop("half")
-    variables = {"llc": (names.CHAIN, each)} | {k: ((), v) for k, v in pooled.items()}
+    variables: dict[str, Any] = {"llc": ((), pooled["mean"]), "llc_chain": (names.CHAIN, each)}
+    variables |= {k: ((), v) for k, v in pooled.items()}
     variables |= {k: ((), v) for k, v in _virial(steps).items()}
     variables["interval"] = ("bound", interval)
     variables["n_chains"] = ((), len(steps.used))
@@ -85,17 +89,42 @@ def llc(
 _POOLED = ("mean", "mcse", "ess", "rhat", "half")
 
 
+def pooled_llc(found: xr.Dataset) -> xr.DataArray:
+    """Return the LLC over all chains from what `llc` returned, also from older datasets.
+
+    >>> float(pooled_llc(xr.Dataset({"llc": ("chain", [1.0, 3.0]), "mean": 2.0})))
+    2.0
+    """
+    pooled = "llc" in found and names.CHAIN not in found["llc"].dims
+    return found["llc"] if pooled else found["mean"]
+
+
+def chain_llc(found: xr.Dataset) -> xr.DataArray:
+    """Return the LLC of each chain from what `llc` returned, also from older datasets.
+
+    >>> chain_llc(xr.Dataset({"llc": ("chain", [1.0, 3.0]), "mean": 2.0})).values
+    array([1., 3.])
+    """
+    return found["llc_chain"] if "llc_chain" in found else found["llc"]
+
+
 def gains(steps: Steps, unpaired: bool = False) -> np.ndarray:
-    """`nbeta (L_B(w) - L_B(w*))` of every step used, `[chain, step]`."""
+    """Return `nbeta (L_B(w) - L_B(w*))` of every step used, `[chain, step]`.
+
+    Args:
+        steps: The steps used.
+        unpaired: Subtract the mean of `L_B(w*)` over all steps, burn-in included.
+    """
     own = steps.series(names.INIT_LOSS)
     base = np.nanmean(steps.whole(names.INIT_LOSS)) if unpaired else own
-    return steps.nbeta()[:, None] * (steps.series(names.LOSS) - base)
+    return steps.nbeta[:, None] * (steps.series(names.LOSS) - base)
 
 
 def summary(values: np.ndarray) -> dict[str, float]:
-    """Mean, MCSE, ESS and R-hat of one quantity, `[chain, step]`, through ArviZ.
+    """Return `mean`, `mcse`, `ess` and `rhat` of one quantity `[chain, step]`, by ArviZ.
 
-    A quantity that never changes has MCSE 0, as many effective steps as steps, and no R-hat.
+    A constant quantity has MCSE 0, an ESS of the number of steps, and no R-hat (NaN).  Below 4
+    steps all but the mean are NaN.
     """
     from arviz_stats.base import array_stats  # pyright: ignore
 
@@ -116,7 +145,7 @@ def summary(values: np.ndarray) -> dict[str, float]:
 
 def _pooled(values: np.ndarray, level: float) -> dict[str, float]:
     found = summary(values)
-    return found | {"half": _mixing.half_width(values, found["mcse"], found["ess"], level)}
+    return found | {"half": mixing.half_width(values, found["mcse"], found["ess"], level)}
 
 
 def _virial(steps: Steps) -> dict[str, float]:

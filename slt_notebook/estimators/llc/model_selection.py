@@ -1,4 +1,4 @@
-"""Which of two solutions do the data prefer?  WAIC, WBIC, free energy and where it crosses over.
+"""Model selection: WAIC, WBIC, the free energy, and where two free energies cross.
 
 All logarithms are natural, all losses in nats.
 """
@@ -13,11 +13,13 @@ from scipy import special
 
 from slt_notebook import names
 from slt_notebook.errors import InputError, say
-from slt_notebook.estimators.array import moments as _moments
+from slt_notebook.estimators.array.moments import Raw, centre
 from slt_notebook.estimators.llc.llc import gains, summary
-from slt_notebook.results import selection as _pick
-from slt_notebook.results import tree as trees
-from slt_notebook.results.steps import per_chain, steps_after_burnin
+from slt_notebook.estimators.losses import gather
+from slt_notebook.results.result import resolve
+from slt_notebook.results.selection import excluded_text, pick
+from slt_notebook.results.settings import data_size, observation_beta, one_value
+from slt_notebook.results.steps import steps_after_burnin
 
 _WBIC_TOLERANCE = 0.02  # relative difference of nbeta to n / log n that still counts as equal
 
@@ -25,22 +27,22 @@ _WBIC_TOLERANCE = 0.02  # relative difference of nbeta to n / log n that still c
 def waic(
     run: Any, *, probe: Any = None, n: int | None = None, beta: float | None = None
 ) -> xr.Dataset:
-    """Watanabe's information criterion: an estimate of the generalization loss, per observation.
+    """Return WAIC, an estimate of the generalization loss per observation.
 
         WAIC = mean_i [ -log E[exp(-l_i)] + beta Var(l_i) ]
 
     over training observations i, with E and Var over draws from `exp(-nbeta L - ...)` and
     `beta = nbeta / n`.  The losses stay raw; the temperature enters in front of the variance
     only.  It holds for every beta > 0 (Watanabe 2010, Section 4), is the usual WAIC at beta = 1,
-    and estimates the loss of the Bayes predictive distribution *at that temperature*.  Here the
-    posterior is also localized, so that the value is about the neighbourhood of w*.
+    and estimates the loss of the Bayes predictive distribution *at that temperature*.  The
+    posterior is also localized: the value describes the neighbourhood of w*.
 
     An observation is an example.  Of a text it is the sequence, with the sum of its token losses;
-    since `nbeta` weighs the mean loss of a token, beta is then `nbeta / (n * tokens per example)`.
+    since `nbeta` multiplies the mean loss of a token, beta is `nbeta / (n * tokens per example)`.
 
     Args:
         run: A run (its nbeta and data_size are used), or a probe Dataset with `beta`.
-        probe: Which probe; it must hold training examples, of which it may be a sample.
+        probe: Which probe; it must hold training examples (a sample of them will do).
         n: Number of training examples; the run's data_size if None.
         beta: The inverse temperature of one observation, instead of `nbeta / n`.
 
@@ -54,14 +56,14 @@ def waic(
 
     References: Watanabe 2010, JMLR 11 (WAIC); Watanabe 2018 (book, chapter 8).
     """
-    data = _pick.pick(run, probe)
+    result = resolve(run)
+    data = pick(result, probe)
     if beta is None:
-        beta = _beta(run, data, n)
+        beta = observation_beta(result, data, n)
     if not beta > 0:
         raise InputError(say(f"beta={beta}", "more than 0", "sample with nbeta > 0"))
-    skip = tuple(_pick.skipped(run))
-    raw = _moments.gather(data[names.LOSS], level="sequence", skip=skip)
-    traces = _moments.centre(raw, "within", np.float64)
+    raw = gather(data[names.LOSS], unit="sequence", skip=result.diverged)
+    traces = centre(raw, "within", np.float64)
     x = _rows(raw)[:, traces.usable]
     if not x.shape[1]:
         raise InputError(say("no example with finite losses", "at least one", "check the probe"))
@@ -88,13 +90,13 @@ def waic(
         "observations": m,
         "observation_loss": "sum over tokens" if names.TOKEN in data[names.LOSS].dims else "loss",
         "mcse_from": f"{count} {'chains' if count == traces.chains else 'batches'}",
-        "excluded": _pick.joined([f"chain {c}: {t}" for c, t in _pick.skipped(run).items()]),
+        "excluded": excluded_text(result.diverged),
     }
     return xr.Dataset({k: ((), float(v)) for k, v in values.items()}, attrs=attrs)
 
 
-def _rows(raw: _moments.Raw) -> np.ndarray:
-    """The rows that `_moments.centre` keeps: chains with two draws or more."""
+def _rows(raw: Raw) -> np.ndarray:
+    """Return the rows that `centre` keeps: those of chains with two draws or more."""
     _, inverse, counts = np.unique(raw.chain, return_inverse=True, return_counts=True)
     return raw.x[counts[inverse] >= 2].astype(np.float64)
 
@@ -104,37 +106,24 @@ def _waic_of(x: np.ndarray, z: np.ndarray, beta: float) -> float:
     return float(np.mean(bayes + beta * np.einsum("ij,ij->j", z, z) / max(len(z) - 1, 1)))
 
 
-def _beta(run: Any, data: xr.Dataset, n: int | None) -> float:
-    if isinstance(run, xr.Dataset):
-        raise InputError(say("a probe without its run", "nbeta and n", "pass the run, or beta="))
-    sampling = trees.sampling(run)
-    nbeta = _one(sampling, names.NBETA)
-    per_example = 1.0
-    if names.TOKEN in data[names.LOSS].dims:
-        first = trees.read(data[names.LOSS].isel({names.CHAIN: 0, names.DRAW: 0}))
-        counts = np.isfinite(first).sum(-1)
-        per_example = float(counts[counts > 0].mean()) if counts.any() else 1.0
-    return nbeta / (_size(sampling, n) * per_example)
-
-
 def wbic(
     run: Any, *, n: int | None = None, burnin: int | None = None, strict: bool = True
 ) -> xr.Dataset:
-    """The widely applicable Bayesian information criterion: an estimate of the free energy.
+    """Return WBIC, an estimate of the free energy.
 
         WBIC = E[n L(w)]  at  beta = 1 / log n,  that is at  nbeta = n / log n
 
     computed as `n L(w*) + (n / nbeta) llc`, with the paired baseline in the second term.  At any
-    other temperature `E[n L]` is the derivative of the free energy by beta, not the free energy;
-    that is refused.  The prior is the localization, whose normalization is not included: compare
-    values of one gamma only.  A loss that is a mean over tokens gives the free energy of n
+    other temperature `E[n L]` is the derivative of the free energy by beta, not the free energy,
+    and an error is raised.  The prior is the localization, whose normalization is not included:
+    compare values of one gamma only.  A loss that is a mean over tokens gives the free energy of n
     tokens: pass their number as `n`.
 
     Args:
         run: A run, or its group `sampling`.
         n: Number of observations; the run's data_size if None.
         burnin: As in `llc`.
-        strict: Refuse a temperature other than 1 / log n; with False, say it in the attrs.
+        strict: Raise an error at a temperature other than 1 / log n; with False, the attrs say so.
 
     Returns:
         Dataset `wbic`, `stderr` (Monte Carlo, with the batch noise of the baseline), `beta`,
@@ -145,11 +134,11 @@ def wbic(
 
     References: Watanabe 2013, JMLR 14 (WBIC).
     """
-    steps = steps_after_burnin(run, burnin)
-    n = _size(steps.data, n)
+    steps = steps_after_burnin(resolve(run), burnin)
+    n = data_size(steps.data, n)
     if n < 3:
         raise InputError(say(f"n={n}", "3 or more", "pass the number of training examples"))
-    nbeta = _one(steps.data, names.NBETA)
+    nbeta = one_value(steps.data, names.NBETA)
     beta, wanted = nbeta / n, 1 / np.log(n)
     note = f"beta = {beta:.4g}; WBIC needs 1 / log n = {wanted:.4g}, nbeta = {n * wanted:.4g}"
     right = abs(beta / wanted - 1) <= _WBIC_TOLERANCE
@@ -182,13 +171,13 @@ def wbic(
 
 
 def free_energy(n, loss, llc, multiplicity=1):
-    """The free energy of a solution with n observations, up to O(1).
+    """Return the free energy of a solution with n observations, up to O(1).
 
         F_n = n L + llc log n - (multiplicity - 1) log log n
 
     Args:
         n: Number of observations, more than 1 (more than e for a multiplicity above 1).
-        loss: Mean loss of the solution on them, nats.
+        loss: Mean loss of the solution on them, in nats.
         llc: Its learning coefficient.
         multiplicity: Of the learning coefficient, 1 or more.
 
@@ -210,19 +199,19 @@ def free_energy(n, loss, llc, multiplicity=1):
         raise InputError(say(f"multiplicity={multiplicity}", "1 or more", "leave it out"))
     size = np.log(n)
     if np.all(np.asarray(multiplicity) == 1):
-        return n * loss + llc * size  # log log n need not exist
+        return n * loss + llc * size  # log log n does not exist below n = e
     return n * loss + llc * size - (multiplicity - 1) * np.log(size)
 
 
 def crossover(losses=(0.3, 0.5), llcs=(20.0, 2.0), *, root: str = "upper") -> float:
-    """The number of observations at which two solutions have the same free energy.
+    """Return the number of observations at which two solutions have the same free energy.
 
     With `F_i = n L_i + llc_i log n` it solves `n / log n = R`, `R = (llc_1 - llc_2) / (L_2 - L_1)`.
     Below the crossover the simpler solution (lower llc) is preferred, above it the more accurate.
 
     `n / log n` falls from infinity at n = 1 to e at n = e and rises after it, so that for R > e
-    there are two roots.  The lower one lies between 1 and e, where the expansion in n means
-    nothing; it exists for completeness.  In closed form `n = -R W(-1/R)`, with the branch W_-1 of
+    there are two roots.  The lower one lies between 1 and e, where the expansion in n does not
+    apply; it is given for completeness.  In closed form `n = -R W(-1/R)`, with the branch W_-1 of
     Lambert's function for the upper and W_0 for the lower root.
 
     Args:
@@ -256,23 +245,3 @@ def crossover(losses=(0.3, 0.5), llcs=(20.0, 2.0), *, root: str = "upper") -> fl
         return float("nan")
     ratio = more / gap
     return float(-ratio * special.lambertw(-1 / ratio, -1 if root == "upper" else 0).real)
-
-
-def _one(sampling: xr.Dataset, name: str) -> float:
-    values = np.unique(per_chain(sampling, name))
-    if len(values) != 1:
-        raise InputError(
-            say(
-                f"chains with {name} = {', '.join(f'{v:g}' for v in values)}",
-                "one value",
-                "select the chains of one",
-            )
-        )
-    return float(values[0])
-
-
-def _size(sampling: xr.Dataset, n: int | None) -> int:
-    n = sampling.attrs.get(names.A_DATA_SIZE) if n is None else n
-    if n is None or int(n) < 1:
-        raise InputError(say(f"n={n}", "the number of training examples", "pass n="))
-    return int(n)

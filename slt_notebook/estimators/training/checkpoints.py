@@ -1,4 +1,4 @@
-"""How does an estimate change over training?  Any estimator, over the checkpoints of a sweep."""
+"""Apply an estimator to every checkpoint of a sweep."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import xarray as xr
 
 from slt_notebook import names
 from slt_notebook.errors import InputError, say
-from slt_notebook.results.sweep import as_sweep, run_of
+from slt_notebook.results.sweep import as_sweep, map_runs
 
 
 def over_checkpoints(
@@ -21,19 +21,22 @@ def over_checkpoints(
     dataset: str | None = None,
     **options: Any,
 ) -> Any:
-    """`estimate(run, *args, **options)` of every checkpoint of a sweep, joined along `step`.
+    """Return `estimate(run, *args, **options)` of every checkpoint, joined along `step`.
 
-        slt.over_checkpoints(sweep, slt.influence, level="sequence", normalize=True)
+        slt.over_checkpoints(sweep, slt.influence, unit="sequence", normalize=True)
         slt.over_checkpoints(sweep, slt.group_influence, classes, exclude="same_token")
         slt.over_checkpoints(sweep, slt.loss_kernel)
 
-    Sizes at different checkpoints belong to different posteriors: compare shapes, and signs within
-    a checkpoint.
+    Different checkpoints have different posteriors: compare shapes of curves over training, and
+    signs within a checkpoint, rather than sizes.
 
     Args:
         sweep: What `slt.sweep(..., checkpoints=...)` returns, its tree, or its folder.
-        estimate: An estimator of the kit: a run in, a Dataset or DataArray out.
-        component, dataset: Which, where the sweep has several.
+        estimate: A function of a run that returns a Dataset or DataArray, such as `slt.influence`.
+        *args: For `estimate`, after the run.
+        component: Which, where the sweep has several.
+        dataset: Which, where the sweep has several.
+        **options: For `estimate`.
 
     Returns:
         What `estimate` returns, with the dim `step` first and the coordinate `checkpoint`.  Steps
@@ -51,9 +54,13 @@ def over_checkpoints(
     labels = [str(v) for v in sampling[names.CHECKPOINT_DIM].values]
     chosen = {"component": component, "dataset": dataset}
     chosen = {k: v for k, v in chosen.items() if v is not None}
-    found = [
-        estimate(run_of(tree, checkpoint=label, **chosen), *args, **options) for label in labels
-    ]
+    each = map_runs(
+        tree,
+        lambda run, _: estimate(run, *args, **options),
+        over=(names.CHECKPOINT_DIM,),
+        **chosen,
+    )
+    found = list(each.values())
     numbers = ["".join(c for c in label if c.isdigit()) for label in labels]
     steps = [int(n) for n in numbers] if all(numbers) else list(range(len(labels)))
     order = np.argsort(steps, kind="stable")

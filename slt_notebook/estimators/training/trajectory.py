@@ -1,7 +1,7 @@
-"""Along which directions do models move while they are trained?  Joint PCA of their outputs.
+"""Joint PCA of the outputs of models over training, and a random walk as its control.
 
-Outputs on a fixed batch are rows, one a checkpoint; the rows of all runs are one matrix, whose
-columns are centred, and its principal components are the axes (2501.17745, section 4).
+The outputs on a fixed batch at each checkpoint are a row; the rows of all runs are one matrix with
+centred columns, whose principal components are the axes (arXiv:2501.17745, section 4).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import xarray as xr
 
 from slt_notebook import names
 from slt_notebook.errors import InputError, say
-from slt_notebook.results import tree as trees
+from slt_notebook.results.store import read
 
 ROWS = 512
 """Checkpoints read at once."""
@@ -27,30 +27,30 @@ RUN, PREDICTOR = "run", "predictor"
 def trajectory_pca(
     runs: Mapping[Any, Any], *, predictors: Mapping[Any, Any] | None = None, components: int = 4
 ) -> xr.Dataset:
-    """Principal components of the outputs of several runs over training, jointly.
+    """Return joint principal components of the outputs of several runs over training.
 
         F [run * step, column] - mean over rows = U S V',   score = (F - mean) V
 
     Ideal predictors are projected with the same mean and V; they are *not* part of the PCA.
 
-    The rows are read in blocks, three times (mean, covariance, scores), so that memory holds one
-    run, one block and the covariance of the columns, however many runs there are; with fewer rows
-    than columns, the rows.
+    The rows are read in blocks, three times (mean, covariance, scores).  Memory holds one run, one
+    block and the covariance of the columns for any number of runs; with fewer rows than columns,
+    the rows.
 
-    A PCA of any smooth series draws arcs: compare with `random_walk(runs)` before reading
-    curvature as structure.  Distances in the plane are not distances of functions.
+    PCA of any smooth series shows arcs: compare with `random_walk(runs)` before interpreting
+    curvature.  Distances in the plane are not distances between functions.
 
     Args:
         runs: Name -> outputs `(step, ...)`, or a function without arguments that returns them.
             The dims besides `step` are the columns, the same for all.
         predictors: Name -> outputs of an ideal predictor on the same batch, without `step`.
-        components: How many to keep.
+        components: Number of components to keep.
 
     Returns:
         Dataset `score (run, step, component)` (NaN where a run has no such step), `explained
         (component)` (share of the variance), `loading (component, ...)`, `mean (...)` and, with
         predictors, `predictor_score (predictor, component)`.  The sign of a component makes its
-        largest loading positive.  It describes these runs: it has no uncertainty of its own.
+        largest loading positive.  It describes these runs and has no standard error.
 
     Raises:
         InputError: No runs, different columns, values that are not finite, too many components.
@@ -87,7 +87,7 @@ def trajectory_pca(
 
 
 def _by_rows(rows: np.ndarray, components: int):
-    """Eigenvectors through the Gram matrix of the rows: exact, for fewer rows than columns."""
+    """Return eigenvectors through the Gram matrix of the rows, for fewer rows than columns."""
     gram = (rows @ rows.T).astype(np.float64)
     values, vectors = np.linalg.eigh(gram)
     values, vectors = values[::-1][:components], vectors[:, ::-1][:, :components]
@@ -96,7 +96,7 @@ def _by_rows(rows: np.ndarray, components: int):
 
 
 def _by_columns(blocks: Iterator[np.ndarray], width: int, components: int):
-    """Eigenvectors of the covariance of the columns, accumulated block by block in float64."""
+    """Return eigenvectors of the covariance of the columns, accumulated in float64."""
     square = np.zeros((width, width))
     for block in blocks:
         square += block.T @ block
@@ -105,7 +105,7 @@ def _by_columns(blocks: Iterator[np.ndarray], width: int, components: int):
     else:
         from scipy.sparse.linalg import eigsh
 
-        start = np.ones(width) / np.sqrt(width)  # a fixed start: the same answer every time
+        start = np.ones(width) / np.sqrt(width)  # a fixed start, for reproducible results
         values, vectors = eigsh(square, k=components, v0=start)
     order = np.argsort(values)[::-1][:components]
     return vectors[:, order], values[order], np.trace(square)
@@ -166,7 +166,7 @@ def _outputs(runs: Mapping, name: Any, like: xr.DataArray | None = None) -> xr.D
 def _blocks(run: xr.DataArray, columns: list) -> Iterator[np.ndarray]:
     ordered = run.transpose(names.STEP, *columns)
     for start in range(0, run.sizes[names.STEP], ROWS):
-        block = trees.read(ordered.isel({names.STEP: slice(start, start + ROWS)}))
+        block = read(ordered.isel({names.STEP: slice(start, start + ROWS)}))
         block = np.asarray(block, np.float32).reshape(block.shape[0], -1)
         if not np.isfinite(block).all():
             raise InputError(say("outputs with NaN or infinity", "finite ones", "drop those steps"))
@@ -178,16 +178,16 @@ def _flat(value: Any, like: xr.DataArray, name: Any) -> np.ndarray:
         raise InputError(
             say(f"predictor {name!r}", f"a DataArray with {dict(like.sizes)}", "use one batch")
         )
-    return np.asarray(trees.read(value.transpose(*like.dims)), np.float64).ravel()
+    return np.asarray(read(value.transpose(*like.dims)), np.float64).ravel()
 
 
 def random_walk(
     runs: Mapping[Any, Any], *, columns: int = 512, seed: int = 0
 ) -> dict[str, xr.DataArray]:
-    """Runs that move as far between checkpoints as `runs` do, in random directions: a control.
+    """Return runs with the step lengths of `runs` in random directions: a control.
 
-    All start at one point.  The components of one long walk in many dimensions are cosines that
-    explain 6 / (pi k)^2 of its variance: 61 %, 15 %, 7 %, ..; such arcs mean nothing.
+    All start at one point.  The principal components of a long random walk in many dimensions are
+    cosines that explain 6 / (pi k)^2 of its variance (61 %, 15 %, 7 %, ...) and have no meaning.
 
     Args:
         runs: As in `trajectory_pca`.
@@ -215,5 +215,9 @@ def random_walk(
 
 
 def walk_explained(components: int) -> np.ndarray:
-    """Share of the variance of each component of one long random walk: `6 / (pi k)^2`."""
+    """Return the share of variance of each component of a long random walk, `6 / (pi k)^2`.
+
+    >>> walk_explained(2).round(3)
+    array([0.608, 0.152])
+    """
     return 6 / (np.pi * np.arange(1, components + 1)) ** 2

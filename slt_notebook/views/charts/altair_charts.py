@@ -13,6 +13,7 @@ import xarray as xr
 
 from slt_notebook import names
 from slt_notebook.errors import InputError, say
+from slt_notebook.estimators.llc.llc import chain_llc
 from slt_notebook.results import tree as trees
 from slt_notebook.views.base.static_svg import COLOURS
 from slt_notebook.views.charts.traces import chain_rows, decimate, gains
@@ -65,7 +66,7 @@ def llc_chart(found: xr.Dataset, *, width: int = 420, height: int = 220) -> Any:
         frame = pd.DataFrame({by: _labels(found, by), "LLC": found["mean"].values, **bounds})
         return _intervals(_few(frame), by, width, height)
     of = [f"chain {label}" for label in _labels(found, names.CHAIN)]
-    chains = pd.DataFrame({"of": of, "LLC": found["llc"].values})
+    chains = pd.DataFrame({"of": of, "LLC": chain_llc(found).values})
     low, high = (float(found["interval"].sel(bound=b)) for b in ("lower", "upper"))
     pooled = pd.DataFrame(
         {"of": ["all chains"], "LLC": [float(found["mean"])], "lower": [low], "upper": [high]}

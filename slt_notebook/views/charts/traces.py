@@ -187,7 +187,7 @@ def chain_rows(run: Any, data: xr.Dataset) -> list[dict]:
 
 def estimate(run: Any, burnin: int) -> dict:
     """`slt.llc` at this burn-in as plain numbers, or `{"burnin", "problem"}` where it cannot be."""
-    from slt_notebook.estimators.llc.llc import llc
+    from slt_notebook.estimators.llc.llc import chain_llc, llc
 
     try:
         found = llc(run, burnin=burnin)
@@ -196,7 +196,7 @@ def estimate(run: Any, burnin: int) -> dict:
     keys = ("mean", "mcse", "ess", "rhat", "virial")
     result: dict[str, Any] = {key: _plain(found[key]) for key in keys}
     result["interval"] = [_plain(v) for v in found["interval"]]
-    result["each"] = [_plain(v) for v in found["llc"]]
+    result["each"] = [_plain(v) for v in chain_llc(found)]
     return {"burnin": burnin, "level": float(found.attrs["level"]), **result}
 
 

@@ -17,6 +17,7 @@ from slt_notebook import names
 from slt_notebook.errors import InputError, say
 from slt_notebook.estimators.array import moments as _moments
 from slt_notebook.estimators.kernel.kernel_map import kernel_map
+from slt_notebook.estimators.losses import gather
 from slt_notebook.results import selection as _pick
 from slt_notebook.views.base import fallback as plain
 from slt_notebook.views.base.corpus import of_probe
@@ -86,7 +87,7 @@ class KernelMatrix(View):
         check_trait(focus, Focus, "focus", "pass slt.Focus()")
         check_trait(notes, Notes, "notes", "pass slt.notes(run)")
         part = _pick.pick(data, probe)
-        ids, tokens, words, kept = _places(part, _pick.check_level(level))
+        ids, tokens, words, kept = _places(part, _pick.check_unit(level))
         if names is not None and len(names) != len(kept):
             raise InputError(say(f"{len(names)} names", f"{len(kept)}, one each", "align them"))
         traces, chain, thinned = _traces(data, part, level, kept)
@@ -188,7 +189,7 @@ def _places(part: xr.Dataset, level: str):
 
 
 def _traces(data, part: xr.Dataset, level: str, kept: np.ndarray):
-    raw = _moments.gather(part[names.LOSS], level=level, skip=tuple(_pick.skipped(data)))
+    raw = gather(part[names.LOSS], unit=level, skip=_pick.skipped(data))
     x = raw.x if kept.all() else raw.x[:, kept]
     step = max(1, -(-x.size // STATE_BYTES))
     if len(x) // step < min(LEAST_DRAWS, len(x)):
@@ -232,7 +233,7 @@ def _clusters(data, part, level, kept) -> list[np.ndarray]:
     from scipy.cluster import hierarchy
 
     source = part if isinstance(data, xr.Dataset) else data
-    found = kernel_map(source, probe=part, modes=64, level=level).coordinate.values
+    found = kernel_map(source, probe=part, modes=64, unit=level).coordinate.values
     x = np.nan_to_num(found.reshape(-1, found.shape[-1]))[kept]
     r = np.clip(x @ x.T, -1, 1)
     upper = np.triu_indices(len(r), 1)

@@ -15,6 +15,7 @@ from scipy import stats
 
 from slt_notebook import names
 from slt_notebook.errors import InputError, say
+from slt_notebook.estimators import losses
 from slt_notebook.estimators.array import moments as _moments
 from slt_notebook.results import selection as _pick
 from slt_notebook.results import tree as trees
@@ -45,7 +46,7 @@ class Losses:
 
     def column(self, k: int, normalize: bool) -> tuple[np.ndarray, np.ndarray]:
         """Influence of every token on token k and its standard error (exact, not from 8 bits)."""
-        traces = _moments.standardised(self.traces) if normalize else self.traces
+        traces = _moments.standardized(self.traces) if normalize else self.traces
         rows = slice(k, k + 1)
         value, error = _moments.matrix(traces, traces, sign=-1.0, correlation=normalize, rows=rows)
         assert error is not None  # asked for by default
@@ -197,7 +198,7 @@ def gather(data: Any, query: Any = None, train: Any = None) -> Losses:
     """
     shown, sources = _choose(data, query, train)
     skip = _pick.skipped(data)
-    raws = [_moments.gather(part[names.LOSS], skip=tuple(skip)) for part in shown]
+    raws = [losses.gather(part[names.LOSS], skip=skip) for part in shown]
     for i in range(1, len(raws)):
         raws[0], raws[i] = _moments.common(raws[0], raws[i])
     for i in range(1, len(raws) - 1):

@@ -5,7 +5,7 @@ import pytest
 from arviz_stats.base import array_stats
 from scipy import signal
 
-from slt_notebook.estimators.array import mixing as _mixing
+from slt_notebook.estimators.array import mixing
 
 
 def chains(rng, shape, rho):
@@ -22,11 +22,11 @@ def test_agrees_with_arviz(count, draws):
     x[..., 3] += 2 * np.arange(count)[:, None]  # chains that disagree
     x[..., 9] = np.round(x[..., 9])  # ties
     for ours, theirs in [
-        (_mixing.ess, lambda s: array_stats.ess(s, 0, 1, method="mean")),
-        (_mixing.rhat, lambda s: array_stats.rhat(s, 0, 1, method="rank")),
-        (_mixing.mcse, lambda s: array_stats.mcse(s, 0, 1, method="mean")),
+        (mixing.ess, lambda s: array_stats.ess(s, 0, 1, method="mean")),
+        (mixing.rhat, lambda s: array_stats.rhat(s, 0, 1, method="rank")),
+        (mixing.mcse, lambda s: array_stats.mcse(s, 0, 1, method="mean")),
     ]:
-        if ours is _mixing.rhat and count == 1:
+        if ours is mixing.rhat and count == 1:
             assert np.isnan(ours(x)).all()
             continue
         expected = [float(theirs(x[..., i])) for i in range(x.shape[2])]
@@ -35,9 +35,9 @@ def test_agrees_with_arviz(count, draws):
 
 def test_slabs_change_nothing(monkeypatch):
     x = np.random.default_rng(0).standard_normal((4, 60, 33))
-    whole = _mixing.ess(x), _mixing.rhat(x), _mixing.mcse(x)
-    monkeypatch.setattr(_mixing, "_SLAB", 1)
-    for a, b in zip(whole, (_mixing.ess(x), _mixing.rhat(x), _mixing.mcse(x)), strict=True):
+    whole = mixing.ess(x), mixing.rhat(x), mixing.mcse(x)
+    monkeypatch.setattr(mixing, "_SLAB", 1)
+    for a, b in zip(whole, (mixing.ess(x), mixing.rhat(x), mixing.mcse(x)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12)
 
 
@@ -45,6 +45,6 @@ def test_a_bad_series_touches_no_other():
     x = np.random.default_rng(0).standard_normal((4, 60, 3))
     bad = x.copy()
     bad[1, 5, 0], bad[..., 1] = np.nan, 2.5
-    for f in (_mixing.ess, _mixing.rhat, _mixing.mcse):
+    for f in (mixing.ess, mixing.rhat, mixing.mcse):
         assert np.isnan(f(bad)[:2]).all()
         np.testing.assert_array_equal(f(bad)[2], f(x)[2])

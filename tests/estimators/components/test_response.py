@@ -298,7 +298,7 @@ def test_moments_stand_in_for_the_sweep(tmp_path):
     ("call", "message"),
     [
         (lambda t: slt.susceptibility(t, estimator="both"), "two-chain"),
-        (lambda t: slt.susceptibility(t, full="l9"), "all weights move"),
+        (lambda t: slt.susceptibility(t, full="l9"), "all weights vary"),
         (lambda t: slt.susceptibility(t, probe="no"), "shown"),
         (lambda t: slt.susceptibility(t, train="no"), "shown"),
         (lambda t: slt.dataset_susceptibility(slt.susceptibility(t), by="no"), "coordinate"),

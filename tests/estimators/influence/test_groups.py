@@ -74,7 +74,7 @@ def test_labels_the_sign_and_mistakes():
     for wrong, words in (
         ({"groups": {"a": np.ones(4, bool)}}, r"shape \(3, 11\) or \(3,\)"),
         ({"groups": label, "exclude": "same_word"}, "same_example, same_token"),
-        ({"groups": label, "exclude": "same_token", "level": "sequence"}, "shape|token"),
+        ({"groups": label, "exclude": "same_token", "unit": "sequence"}, "shape|token"),
         ({"groups": {}}, "no groups"),
     ):
         with pytest.raises(InputError, match=words):

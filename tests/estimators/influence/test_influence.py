@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from slt_notebook.errors import Diverged, InputError
-from slt_notebook.estimators.array import moments as _moments
+from slt_notebook.estimators import losses
+from slt_notebook.estimators.array import moments
 from slt_notebook.estimators.influence.influence import influence, top_sources
 from slt_notebook.estimators.kernel.loss_kernel import loss_kernel
 from slt_notebook.results.tree import open_run
@@ -104,7 +105,7 @@ def test_blocks_mirrors_and_rectangles_agree(monkeypatch):
     tree = synthetic_tree()
     whole = influence(tree)
     part = influence(tree, query="train/1", train=["train/2", "train/0"])
-    monkeypatch.setattr(_moments, "_BLOCK", 7)
+    monkeypatch.setattr(moments, "_BLOCK", 7)
     xr.testing.assert_allclose(influence(tree), whole, rtol=1e-5)
     np.testing.assert_allclose(
         part.influence.values,
@@ -145,7 +146,7 @@ def test_a_constant_token_has_no_influence_and_spoils_none(value):
     assert after.attrs["zero_variance"] == 1
     others = {"example": ["train/1", "train/2"], "example_": ["train/1", "train/2"]}
     xr.testing.assert_allclose(before.influence.sel(others), after.influence.sel(others))
-    assert np.isfinite(influence(probe, level="sequence", normalize=True).influence).all()
+    assert np.isfinite(influence(probe, unit="sequence", normalize=True).influence).all()
 
 
 def test_centring_per_chain_ignores_offsets_between_chains():
@@ -153,22 +154,22 @@ def test_centring_per_chain_ignores_offsets_between_chains():
     moved = probe.assign(loss=probe.loss + 5 * xr.DataArray(np.arange(4.0), dims="chain"))
     a, b = influence(probe).influence, influence(moved).influence
     np.testing.assert_allclose(a, b, atol=1e-5)
-    pooled = influence(moved, chains="pool", normalize=True).influence
+    pooled = influence(moved, centering="pool", normalize=True).influence
     assert float(pooled.max()) < -0.9  # what pooling makes of unmixed chains
 
 
 def test_a_sequence_is_the_double_sum_of_its_tokens():
     tree = synthetic_tree()
     tokens = influence(tree, dtype="float64").influence
-    sequences = influence(tree, level="sequence", dtype="float64").influence
+    sequences = influence(tree, unit="sequence", dtype="float64").influence
     np.testing.assert_allclose(tokens.sum(["token", "token_"]), sequences, rtol=1e-6)
-    assert influence(tree, level="sequence").attrs["sequence_loss"] == "sum over tokens"
+    assert influence(tree, unit="sequence").attrs["sequence_loss"] == "sum over tokens"
 
 
 def test_the_kernel_is_minus_the_influence():
     tree = synthetic_tree()
     k = loss_kernel(tree, normalize=False, dtype="float64")
-    np.testing.assert_allclose(k, -influence(tree, level="sequence", dtype="float64").influence)
+    np.testing.assert_allclose(k, -influence(tree, unit="sequence", dtype="float64").influence)
     assert np.linalg.eigvalsh(k).min() > -1e-10
     r = loss_kernel(tree, dtype="float64")
     np.testing.assert_allclose(np.diag(r), 1, rtol=1e-12)
@@ -178,7 +179,7 @@ def test_the_kernel_is_minus_the_influence():
 def test_duplicates_correlate_perfectly():
     probe = synthetic_tree(ragged=False)["probe/train"].to_dataset().copy(deep=True)
     probe.loss[:, :, 1] = probe.loss[:, :, 0]
-    found = influence(probe, level="sequence", normalize=True)
+    found = influence(probe, unit="sequence", normalize=True)
     assert float(found.influence[0, 1]) == pytest.approx(-1, abs=1e-6)
     assert float(found.stderr[0, 1]) < 1e-6
 
@@ -219,8 +220,8 @@ def test_streamed_top_is_the_top_of_the_row(tmp_path, normalize, chains):
 
 def test_streamed_top_of_sequences():
     tree = synthetic_tree()
-    top = top_sources(tree, "train/1", level="sequence", k=99, order="helpful")
-    row = influence(tree, level="sequence", dtype="float64").influence.sel(example="train/1")
+    top = top_sources(tree, "train/1", unit="sequence", k=99, order="helpful")
+    row = influence(tree, unit="sequence", dtype="float64").influence.sel(example="train/1")
     np.testing.assert_allclose(top.influence, np.sort(row.values), rtol=1e-5)
     assert list(top.influence.values) == sorted(top.influence.values)
 
@@ -239,13 +240,13 @@ def test_written_to_disk_is_the_same(tmp_path):
 def test_order_of_dims_and_of_examples_changes_nothing(order, slab, seed):
     probe = synthetic_tree(draws=12)["probe/train"].to_dataset()
     before = influence(probe, dtype="float64")
-    old = _moments._SLAB
+    old = moments._SLAB, losses._SLAB
     try:
-        _moments._SLAB = slab * 40
+        moments._SLAB = losses._SLAB = slab * 40
         shuffled = probe.isel(example=np.random.default_rng(seed).permutation(3))
         after = influence(shuffled.transpose(*order), dtype="float64")
     finally:
-        _moments._SLAB = old
+        moments._SLAB, losses._SLAB = old
     at = {"example": before.example, "example_": before.example_}
     xr.testing.assert_allclose(after.sel(at), before, rtol=1e-6)
 
@@ -275,8 +276,8 @@ def test_chunks_on_disk_change_nothing(tmp_path):
     [
         ({"query": "trian"}, "did you mean 'train'"),
         ({"train": ["train/0", "train/9"]}, "train/9"),
-        ({"level": "tokens"}, "did you mean 'token'"),
-        ({"chains": "stack"}, "within"),
+        ({"unit": "tokens"}, "did you mean 'token'"),
+        ({"centering": "stack"}, "within"),
         ({"max_bytes": 1000}, "top_sources"),
         ({"dtype": "int8"}, "float32"),
     ],

@@ -29,7 +29,7 @@ def verdicts(frame):
 
 
 def test_a_good_run_passes():
-    found = screen(losses(), level="sequence")
+    found = screen(losses(), unit="sequence")
     assert set(verdicts(found).values()) == {"ok"} and found.attrs["verdict"] == "ok"
     assert screen(synthetic_tree(draws=200)).attrs["verdict"] == "ok"
 
@@ -44,25 +44,25 @@ def test_a_good_run_passes():
     ],
 )
 def test_each_ill_is_named(options, check, verdict):
-    found = screen(losses(**options), level="sequence")
+    found = screen(losses(**options), unit="sequence")
     assert verdicts(found)[check] == verdict
     row = found.set_index("check").loc[check]
     assert row["do"] and found.attrs["verdict"] in ("warn", "fail")
 
 
 def test_the_share_of_noise_that_looks_like_signal_is_five_percent():
-    value = screen(losses(signal=0, draws=800), level="sequence").set_index("check").value
+    value = screen(losses(signal=0, draws=800), unit="sequence").set_index("check").value
     assert 0.01 < value["signal"] < 0.1
 
 
 def test_a_control_without_the_loss_shows_mere_geometry():
     assert (
-        verdicts(screen(losses(), control=losses(seed=4), level="sequence"))["nbeta = 0"] == "warn"
+        verdicts(screen(losses(), control=losses(seed=4), unit="sequence"))["nbeta = 0"] == "warn"
     )
     other = losses(signal=0, seed=5)
-    assert verdicts(screen(losses(), control=other, level="sequence"))["nbeta = 0"] == "ok"
+    assert verdicts(screen(losses(), control=other, unit="sequence"))["nbeta = 0"] == "ok"
     with pytest.raises(InputError, match="same"):
-        screen(losses(), control=losses().isel(example=slice(5)), level="sequence")
+        screen(losses(), control=losses().isel(example=slice(5)), unit="sequence")
 
 
 def test_a_control_of_the_same_seed_is_named():
@@ -77,9 +77,9 @@ def test_a_control_of_the_same_seed_is_named():
         )
         for nbeta, seed in ((1.0, 3), (0.0, 3), (0.0, 4))
     )  # fmt: skip
-    row = screen(run, control=same, level="sequence").set_index("check").loc["nbeta = 0"]
-    assert row.verdict == "warn" and "another seed" in row["do"]
-    row = screen(run, control=other, level="sequence").set_index("check").loc["nbeta = 0"]
+    row = screen(run, control=same, unit="sequence").set_index("check").loc["nbeta = 0"]
+    assert row.verdict == "warn" and "seed other than" in row["do"]
+    row = screen(run, control=other, unit="sequence").set_index("check").loc["nbeta = 0"]
     assert "another seed" not in row["do"]
 
 
@@ -111,7 +111,7 @@ def test_scores_reach_other_tools_with_their_sign(tmp_path):
 
     from safetensors.numpy import load_file
 
-    found = influence(losses(), level="sequence")
+    found = influence(losses(), unit="sequence")
     path = to_scores(found, tmp_path / "s.safetensors")
     table = load_file(path)[KEY]
     np.testing.assert_array_equal(table, -found.influence.values)
@@ -127,7 +127,7 @@ def test_scores_reach_other_tools_with_their_sign(tmp_path):
 
 def test_kronfluence_reads_the_scores(tmp_path):
     analyzer = pytest.importorskip("kronfluence.analyzer", exc_type=ImportError)
-    found = influence(losses(), level="sequence")
+    found = influence(losses(), unit="sequence")
     path = to_scores(found, tmp_path / "s.safetensors")
     read = analyzer.Analyzer.load_file(path)
     assert tuple(read[KEY].shape) == (25, 25)

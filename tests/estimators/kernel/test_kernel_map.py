@@ -84,10 +84,10 @@ def test_constant_and_padded_examples_are_nobodys_neighbours():
 
 def test_tokens_are_series_too():
     tree = synthetic_tree()
-    found = kernel_map(tree, modes=4, level="token")
+    found = kernel_map(tree, modes=4, unit="token")
     assert found.coordinate.dims == ("example", "token", "mode")
     assert np.isnan(found.coordinate.values[-1, -1]).all()  # padding
-    near = neighbours(tree, k=3, level="token")
+    near = neighbours(tree, k=3, unit="token")
     assert near.sizes["example"] == 33 and near.neighbour.values.max() < 33
 
 
@@ -124,7 +124,7 @@ def test_wrong_questions_are_refused_in_words():
         (lambda: neighbours(probe(), k=40), "1 to 39"),
         (lambda: neighbours(probe(), measure="corelation"), "did you mean 'correlation'"),
         (lambda: kernel_map(probe(), modes=0), "modes=0"),
-        (lambda: kernel_map(probe(), level="word"), "'token' or 'sequence'"),
+        (lambda: kernel_map(probe(), unit="word"), "'token' or 'sequence'"),
     ):
         with pytest.raises(InputError, match=words):
             call()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from slt_notebook import names
 from slt_notebook.errors import Diverged, InputError
-from slt_notebook.estimators.llc.llc import llc
+from slt_notebook.estimators.llc.llc import chain_llc, llc, pooled_llc
 from tests import exact
 from tests.cases import synthetic_tree
 
@@ -34,7 +34,7 @@ def test_values_against_arviz():
     data = tree["sampling"]
     gain = 30 * (data.loss - data.init_loss).values[:, 20:].astype(np.float64)
     found = llc(tree)
-    np.testing.assert_allclose(found.llc, gain.mean(1), rtol=1e-6)
+    np.testing.assert_allclose(found.llc_chain, gain.mean(1), rtol=1e-6)
     assert found["mean"].item() == pytest.approx(gain.mean(), rel=1e-6)
     assert found.mcse.item() == pytest.approx(array_stats.mcse(gain, 0, 1, method="mean"), rel=1e-4)
     assert found.ess.item() == pytest.approx(array_stats.ess(gain, 0, 1, method="mean"), rel=1e-3)
@@ -63,7 +63,7 @@ def test_each_chain_has_its_own_nbeta():
     data = tree["sampling"].to_dataset()
     data = data.assign_coords(nbeta=("chain", [10.0, 20.0, 30.0, 40.0]))
     found = llc(data)
-    np.testing.assert_allclose(found.llc / found.nbeta, llc(tree).llc / 30, rtol=1e-6)
+    np.testing.assert_allclose(found.llc_chain / found.nbeta, llc(tree).llc_chain / 30, rtol=1e-6)
     assert np.isnan(found["mean"]) and np.isnan(found.interval).all()
     assert "nbeta" in found.attrs["pooled"]
 
@@ -71,9 +71,9 @@ def test_each_chain_has_its_own_nbeta():
 def test_a_diverged_chain_is_named_and_left_out():
     tree = changed(loss=put((2, slice(50, None)), np.nan), status=put(2, 1), status_step=put(2, 50))
     found = llc(tree)
-    assert found.n_chains == 3 and np.isnan(found.llc[2]) and np.isfinite(found["mean"])
+    assert found.n_chains == 3 and np.isnan(found.llc_chain[2]) and np.isfinite(found["mean"])
     assert "chain 2 diverged" in found.attrs["excluded"] and "step 50" in found.attrs["excluded"]
-    whole = llc(synthetic_tree()).llc.values[[0, 1, 3]]
+    whole = llc(synthetic_tree()).llc_chain.values[[0, 1, 3]]
     assert found["mean"].item() == pytest.approx(whole.mean(), rel=1e-6)
 
 
@@ -121,7 +121,7 @@ def test_order_of_chains_and_dims_changes_nothing(order, swap):
     a, b = llc(data), llc(moved)
     for key in ("mean", "mcse", "ess", "rhat"):
         assert a[key].item() == pytest.approx(b[key].item(), rel=1e-9)
-    xr.testing.assert_allclose(a.llc, b.llc.sortby("chain"))
+    xr.testing.assert_allclose(a.llc_chain, b.llc_chain.sortby("chain"))
 
 
 @pytest.mark.parametrize("options", [{"burnin": -1}, {"level": 1.0}, {"burnin": 119}])
@@ -133,7 +133,16 @@ def test_bad_input(options):
 def test_names_of_the_result():
     found = llc(synthetic_tree())
     assert set(found.data_vars) == {
-        *("llc", "mean", "mcse", "ess", "rhat", "virial", "virial_mcse"),
+        *("llc", "llc_chain", "mean", "mcse", "ess", "rhat", "virial", "virial_mcse"),
         *("interval", "n_chains", "n_steps"),
     }
     assert names.A_FORMULA in found.attrs and names.A_SOURCE in found.attrs
+
+
+def test_the_pooled_value_has_two_names_and_older_datasets_are_read():
+    found = llc(synthetic_tree())
+    assert found["llc"].dims == () and float(found["llc"]) == float(found["mean"])
+    old = found.drop_vars(["llc", "llc_chain"]).assign(llc=found["llc_chain"])
+    for one in (found, old):
+        assert float(pooled_llc(one)) == float(found["mean"])
+        np.testing.assert_array_equal(chain_llc(one), found["llc_chain"])

@@ -23,11 +23,11 @@ def swept(tmp_path_factory):
 
 
 def test_each_checkpoint_is_its_own_run_in_the_order_of_training(swept):
-    found = slt.over_checkpoints(swept, slt.influence, level="sequence", normalize=True)
+    found = slt.over_checkpoints(swept, slt.influence, unit="sequence", normalize=True)
     assert found.step.values.tolist() == [20, 100]
     assert found.checkpoint.values.tolist() == ["step20", "step100"]
     alone = slt.influence(
-        run_of(swept, checkpoint="step100"), level="sequence", normalize=True
+        run_of(swept, checkpoint="step100"), unit="sequence", normalize=True
     ).influence
     np.testing.assert_array_equal(found.influence.sel(step=100), alone)
     view = slt.InfluenceOverTraining({"BIF": found})
@@ -36,7 +36,7 @@ def test_each_checkpoint_is_its_own_run_in_the_order_of_training(swept):
 
 def test_groups_and_kernels_too(swept):
     label = np.array(["a", "b"] * 6)
-    groups = slt.over_checkpoints(swept, slt.group_influence, label, level="sequence")
+    groups = slt.over_checkpoints(swept, slt.group_influence, label, unit="sequence")
     assert groups.influence.dims == ("step", "group", "group_")
     kernel = slt.over_checkpoints(swept, slt.loss_kernel)
     assert kernel.sizes["step"] == 2 and kernel.dims[1:] == ("example", "example_")

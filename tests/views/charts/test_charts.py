@@ -22,7 +22,7 @@ def test_llc_chart_of_one_run():
     assert [r["of"] for r in data] == ["all chains", *(f"chain {k}" for k in range(4))]
     assert data[0]["LLC"] == float(found["mean"])
     assert data[0]["lower"] == float(found["interval"][0])
-    assert data[3]["LLC"] == float(found["llc"][2])
+    assert data[3]["LLC"] == float(found["llc_chain"][2])
 
 
 def test_llc_chart_over_components():

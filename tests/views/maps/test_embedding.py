@@ -35,7 +35,7 @@ def test_points_colours_and_images_travel():
 
 def test_tokens_of_a_probe_keep_their_places_and_context():
     tree = synthetic_tree()
-    flat = slt.embed(slt.kernel_map(tree, modes=4, level="token"))
+    flat = slt.embed(slt.kernel_map(tree, modes=4, unit="token"))
     view = slt.EmbeddingMap(flat, probe=tree)
     data = unpack(view.payload, view.meta)
     probe = tree["probe/train"]
@@ -55,7 +55,7 @@ def test_tokens_of_a_probe_keep_their_places_and_context():
 def test_labels_of_a_probe_colour_first():
     tree = synthetic_tree()
     data = tree["probe/train"].to_dataset().assign(label=("example", ["x", "y", "x"]))
-    flat = slt.embed(slt.kernel_map(data, modes=4, level="token"))
+    flat = slt.embed(slt.kernel_map(data, modes=4, unit="token"))
     view = slt.EmbeddingMap(flat, probe=data, colors={"n": np.arange(33.0)})
     assert [c["name"] for c in view.meta["coordinates"]][:2] == ["label", "n"]
     sequences = slt.embed(slt.kernel_map(data, modes=4))
