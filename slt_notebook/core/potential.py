@@ -1,18 +1,21 @@
-"""What do the kernels descend?  U(w) = nbeta L(w) + gamma/2 |w - w*|^2, for many chains at once.
+"""The potential U(w) = nbeta L(w) + gamma/2 |w - w*|^2 that kernels descend, for many chains.
 
 Gradients are batched over chains by `vmap`, in chunks, or taken chain after chain by plain
 autograd (never `torch.func.grad` in a loop, which is the slowest of the three).  What does not fit
-in memory is asked again in smaller parts: see `fit`.
+in memory is evaluated again in smaller parts: see `chunking`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.func import grad_and_value, vmap
 
+from slt_notebook.core.backward import backward_into, leaf_of
+from slt_notebook.core.capabilities import Capabilities, capabilities
 from slt_notebook.core.chunking import Fit, attempt, refuse
 from slt_notebook.core.compilation import Compiler
 from slt_notebook.core.reductions import LONG, row_dots
@@ -24,6 +27,39 @@ def mean_loss(per_example: Tensor) -> tuple[Tensor, Tensor]:
     """Mean over the counted (not NaN) losses, and how many they are."""
     counted = (~per_example.isnan()).sum()
     return per_example.nansum() / counted, counted
+
+
+def energy(loss: Tensor, distance2: Tensor, nbeta: Tensor, gamma: Tensor) -> Tensor:
+    """`U = nbeta loss + gamma/2 |w - w*|^2`, in the dtype of `loss`.
+
+    Args:
+        loss: `[chain]`, or one number for one chain.
+        distance2: `|w - w*|^2` `[chain]`.
+        nbeta, gamma: `[chain, 1]`.
+    """
+    return nbeta[:, 0] * loss + gamma[:, 0] / 2 * distance2.to(loss)
+
+
+def gradient(
+    loss_grad: Tensor, away: Tensor, nbeta: Tensor, gamma: Tensor, out: Tensor | None = None
+) -> Tensor:
+    """`grad U = nbeta grad L + gamma (w - w*)`; `away` is overwritten by `gamma (w - w*)`.
+
+    Args:
+        loss_grad: grad L, of any shape.
+        away: w - w*, of the same shape.
+        nbeta, gamma: broadcastable to it.
+        out: where the result is written; it may be `loss_grad`.
+    """
+    return torch.mul(loss_grad, nbeta, out=out).add_(away.mul_(gamma))
+
+
+class BatchGradient(NamedTuple):
+    """Mean loss of a batch, its gradient, and how many losses were counted."""
+
+    loss: Tensor  # [] of one chain, [chain] of several
+    grad: Tensor  # [dim], [chain, dim]
+    counted: Tensor  # [], [chain]
 
 
 @dataclass(frozen=True)
@@ -38,7 +74,7 @@ class Potential:
         nbeta, gamma: `[chain]` tensors.
         fit: chains per `vmap` (1 is the plain autograd loop), examples per backward pass.
         compiler: for compiled gradients; None takes them as they are.
-        together: what takes the gradients instead, for this and other potentials at once.
+        joint_gradient: computes `loss_and_grad` instead, for this and other potentials at once.
     """
 
     loss: LossFn
@@ -49,28 +85,45 @@ class Potential:
     gamma: Tensor
     fit: Fit = field(default_factory=Fit)
     compiler: Compiler | None = None
-    together: Callable | None = None
+    joint_gradient: Callable[[Tensor, list[Batch]], tuple[Tensor, Tensor, Tensor]] | None = None
 
-    def evaluate(self, position: Tensor, batches: list[Batch], rows=None) -> Evaluation:
-        """The potential and its gradient at `position` `[chain, dim]`, a batch for each chain."""
-        rows = slice(None) if rows is None else rows
+    @cached_property
+    def can(self) -> Capabilities:
+        """What the loss can do besides being called."""
+        return capabilities(self.loss)
+
+    def evaluate(
+        self, position: Tensor, batches: list[Batch], rows: Tensor | None = None
+    ) -> Evaluation:
+        """The potential and its gradient at `position`, on a batch for each chain.
+
+        Args:
+            position: `[chain, dim]`.
+            batches: one for each row of `position`.
+            rows: places of these chains among those of the potential; None for all.
+        """
         loss, loss_grad, counted = self.loss_and_grad(position, batches)
-        nbeta, gamma = column(self.nbeta[rows], position), column(self.gamma[rows], position)
-        away = position - self.center
-        energy = nbeta[:, 0] * loss + gamma[:, 0] / 2 * row_dots(away, away).to(loss)
-        return Evaluation(
-            loss=loss,
-            loss_grad=loss_grad,
-            potential=energy,
-            grad=(nbeta * loss_grad).add_(away.mul_(gamma)),
-            counted=counted,
-            nbeta=nbeta,
+        nbeta, gamma = (
+            column(value if rows is None else value[rows], position)
+            for value in (self.nbeta, self.gamma)
         )
+        away = position - self.center
+        value = energy(loss, row_dots(away, away), nbeta, gamma)
+        grad = gradient(loss_grad, away, nbeta, gamma)
+        return Evaluation(loss, loss_grad, value, grad, counted, nbeta)
 
-    def loss_and_grad(self, position: Tensor, batches: list[Batch]):
-        """Mean loss `[chain]`, its gradient `[chain, dim]` and the counted losses `[chain]`."""
-        if self.together is not None:
-            return self.together(position, batches)
+    def loss_and_grad(self, position: Tensor, batches: list[Batch]) -> BatchGradient:
+        """Mean loss `[chain]`, its gradient `[chain, dim]` and the counted losses `[chain]`.
+
+        Args:
+            position: `[chain, dim]`.
+            batches: one for each row of `position`.
+
+        Raises:
+            OutOfMemory: not even one example of one chain fits.
+        """
+        if self.joint_gradient is not None:
+            return BatchGradient(*self.joint_gradient(position, batches))
         losses, grads, counts = [], [], []
         start = 0
         while start < len(position):
@@ -86,69 +139,72 @@ class Potential:
                 values.append(value)
             start += size
         if len(losses) == 1:  # a copy of a large model's gradients is worth saving
-            return losses[0], grads[0], counts[0]
-        return torch.cat(losses), torch.cat(grads), torch.cat(counts)
+            return BatchGradient(losses[0], grads[0], counts[0])
+        return BatchGradient(torch.cat(losses), torch.cat(grads), torch.cat(counts))
 
-    def _chunk(self, position: Tensor, batches: list[Batch]):
+    def _chunk(self, position: Tensor, batches: list[Batch]) -> BatchGradient:
         several = len(batches) > 1 and same_shapes(batches)
         if self.closed_form and (several or len(batches) == 1):
-            return self._given(position, batches)
+            return self._closed_form(position, batches)
         return self._batched(position, batches) if several else self._loop(position, batches)
 
-    def _mean(self, vector: Tensor, batch: Batch, loss: LossFn | None = None):
+    def _mean(
+        self, vector: Tensor, batch: Batch, loss: LossFn | None = None
+    ) -> tuple[Tensor, Tensor]:
         loss = loss or self.loss
         return mean_loss(loss(self.space.unflatten(vector, self.base), batch))
 
-    def _batched(self, position: Tensor, batches: list[Batch]):
+    def _batched(self, position: Tensor, batches: list[Batch]) -> BatchGradient:
         stacked = {key: torch.stack([b[key] for b in batches]) for key in batches[0]}
-        if hasattr(self.loss, "ready"):
-            self.loss.ready()  # pyright: ignore
-        # A loss may have a form whose every operation `vmap` can batch.
-        batched = getattr(self.loss, "batched", self.loss)
+        self.can.prepare_thread()
 
         def gradients(loss: LossFn, position: Tensor, stacked: Batch):
-            gradient = grad_and_value(partial(self._mean, loss=loss), has_aux=True)
-            grad, (loss, counted) = vmap(gradient, randomness="error")(position, stacked)
-            return loss.detach(), grad.detach(), counted
+            both = grad_and_value(partial(self._mean, loss=loss), has_aux=True)
+            grad, (mean, counted) = vmap(both, randomness="error")(position, stacked)
+            return mean.detach(), grad.detach(), counted
 
-        plain = partial(gradients, batched)
+        plain = partial(gradients, self.can.batched)
         if self.compiler is None:
-            return plain(position, stacked)
-        make = lambda compiled: compiled(partial(gradients, pinned(self.loss, batched=True)))
+            return BatchGradient(*plain(position, stacked))
+        make = lambda compiled: compiled(partial(gradients, self.can.traceable(True)))
         what = f"gradients of {len(batches)} chains"
-        return self.compiler.call(what, shapes(stacked), make, plain, position, stacked)
+        found = self.compiler.call(what, shapes(stacked), make, plain, position, stacked)
+        return BatchGradient(*found)
 
-    @property
+    @cached_property
     def closed_form(self) -> bool:
-        """Whether the loss knows its gradient by every coordinate."""
-        if getattr(self.loss, "gradient", None) is None or len(self.space.pieces) != len(self.base):
+        """Whether the loss has its gradient in closed form, and all of its parameters move."""
+        if self.can.gradient is None or len(self.space.pieces) != len(self.base):
             return False
         return all(piece.shape == tuple(self.base[piece.name].shape) for piece in self.space.pieces)
 
-    def _given(self, position: Tensor, batches: list[Batch]):
+    def _closed_form(self, position: Tensor, batches: list[Batch]) -> BatchGradient:
+        assert self.can.gradient is not None
         sizes = [piece.size for piece in self.space.pieces]
         parts = torch.split(position, sizes, dim=1)
         pairs = zip(self.space.pieces, parts, strict=True)
         stacked = {p.name: part.reshape(-1, *p.shape) for p, part in pairs}
         batch = {key: torch.stack([b[key] for b in batches]) for key in batches[0]}
         with torch.no_grad():
-            loss, grads = self.loss.gradient(stacked, batch)  # pyright: ignore
+            loss, grads = self.can.gradient(stacked, batch)
         flat = [grads[piece.name].reshape(len(position), -1) for piece in self.space.pieces]
         size = len(next(iter(batches[0].values())))
         counted = torch.full((len(position),), size, dtype=torch.int64, device=position.device)
-        return loss, torch.cat(flat, 1), counted
+        return BatchGradient(loss, torch.cat(flat, 1), counted)
 
-    def _loop(self, position: Tensor, batches: list[Batch]):
+    def _loop(self, position: Tensor, batches: list[Batch]) -> BatchGradient:
         found = [self.one(row, batch) for row, batch in zip(position, batches, strict=True)]
         losses, grads, counts = zip(*found, strict=True)
         every = grads[0][None] if len(grads) == 1 else torch.stack(grads)
-        return torch.stack(losses), every, torch.stack(counts)
+        return BatchGradient(torch.stack(losses), every, torch.stack(counts))
 
-    def one(self, row: Tensor, batch: Batch, room: Tensor | None = None):
-        """Mean loss, its gradient `[dim]` and the counted losses of a chain at `row` `[dim]`.
+    def one(self, row: Tensor, batch: Batch, out: Tensor | None = None) -> BatchGradient:
+        """Mean loss, its gradient `[dim]` and the counted losses of one chain.
 
         Args:
-            room: where the gradient may be written, `[dim]`; what is returned may lie there.
+            row: the position `[dim]`.
+            batch: of the chain.
+            out: where the gradient may be written, `[dim]`; the result may share its memory.
 
         Raises:
             OutOfMemory: not even one example of the batch fits.
@@ -157,49 +213,50 @@ class Potential:
         while True:
             size = min(self.fit.examples or examples, examples)
             how = self._whole if size == examples else self._parts
-            found = attempt(partial(how, row, batch, size, room))
+            found = attempt(partial(how, row, batch, size, out))
             if found is not None:
                 return found
             if size == 1:
                 raise refuse("the gradient of one example", row.device)
             self.fit.fewer_examples(size)
 
-    def _whole(self, row: Tensor, batch: Batch, size: int, room: Tensor | None):
+    def _whole(self, row: Tensor, batch: Batch, size: int, out: Tensor | None) -> BatchGradient:
         if self.compiler is None and row.device.type == "cpu" and len(row) >= LONG:
-            return self._placed(row, batch, room)
-        leaf = _leaf(row).requires_grad_(True)
+            return self._placed(row, batch, out)
+        leaf = leaf_of(row).requires_grad_(True)
 
-        def gradient(mean, leaf: Tensor, batch: Batch):
+        def both(mean: Callable[..., tuple[Tensor, Tensor]], leaf: Tensor, batch: Batch):
             with torch.enable_grad():
                 loss, counted = mean(leaf, batch)
                 (grad,) = torch.autograd.grad(loss, leaf)
             return loss.detach(), grad, counted
 
-        plain = partial(gradient, self._mean)
+        plain = partial(both, self._mean)
         if self.compiler is None:
-            return plain(leaf, batch)
+            return BatchGradient(*plain(leaf, batch))
 
         # Forward and backward pass are compiled together, when the gradient is asked for.
         make = lambda compiled: partial(
-            gradient, compiled(partial(self._mean, loss=pinned(self.loss)))
+            both, compiled(partial(self._mean, loss=self.can.traceable(False)))
         )
-        return self.compiler.call("gradient", shapes(batch), make, plain, leaf, batch)
+        found = self.compiler.call("gradient", shapes(batch), make, plain, leaf, batch)
+        return BatchGradient(*found)
 
-    def _placed(self, row: Tensor, batch: Batch, room: Tensor | None):
+    def _placed(self, row: Tensor, batch: Batch, out: Tensor | None) -> BatchGradient:
         """The same numbers; the gradient of each piece goes to its place as soon as it is made."""
-        blocks = self.space.blocks(_leaf(row))
-        grad = torch.empty_like(row) if room is None else room
+        blocks = self.space.blocks(leaf_of(row))
+        grad = torch.empty_like(row) if out is None else out
         with torch.enable_grad():
             leaves = [block.requires_grad_(True) for block in blocks]
             losses = self.loss(self.space.assemble(leaves, self.base), batch)
             loss, counted = mean_loss(losses)
             backward_into(loss, leaves, self.space.blocks(grad))
-        return loss.detach(), grad, counted
+        return BatchGradient(loss.detach(), grad, counted)
 
-    def _parts(self, row: Tensor, batch: Batch, size: int, room: Tensor | None):
+    def _parts(self, row: Tensor, batch: Batch, size: int, out: Tensor | None) -> BatchGradient:
         """The same from backward passes over `size` examples each: activations of so many."""
-        blocks = self.space.blocks(_leaf(row))
-        grad = torch.empty_like(row) if room is None else room
+        blocks = self.space.blocks(leaf_of(row))
+        grad = torch.empty_like(row) if out is None else out
         places = self.space.blocks(grad)
         total, counted = row.new_zeros(()), None
         for start in range(0, len(next(iter(batch.values()))), size):
@@ -214,63 +271,15 @@ class Potential:
             counted = number if counted is None else counted + number
             del losses, summed
         assert counted is not None
-        return total / counted, grad.div_(counted), counted
+        return BatchGradient(total / counted, grad.div_(counted), counted)
 
 
-def backward_into(
-    value: Tensor, leaves: Sequence[Tensor], places: Sequence[Tensor], add: bool = False
-) -> None:
-    """Gradients of `value` by `leaves`, written to `places` (or added to what is there).
-
-    A gradient goes to its place as soon as it is made, and is let go of.  `torch.autograd.grad` by
-    one long vector holds the gradients of all its pieces until it joins them: a row of the model
-    more, and memory that the allocator asks the system for anew each time.
-    """
-    missing = set(range(len(leaves)))
-
-    def arrived(leaf: Tensor, number: int) -> None:
-        assert leaf.grad is not None
-        place = places[number]
-        place.add_(leaf.grad) if add else place.copy_(leaf.grad)
-        leaf.grad = None
-        missing.discard(number)
-
-    hooks = [
-        leaf.register_post_accumulate_grad_hook(partial(arrived, number=number))
-        for number, leaf in enumerate(leaves)
-    ]
-    try:
-        torch.autograd.backward(value, inputs=list(leaves))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    if not add:  # what the value does not depend on
-        for number in missing:
-            places[number].zero_()
-
-
-def _leaf(row: Tensor) -> Tensor:
-    """`row` as what is differentiated by.
-
-    A copy where its place in memory is not a multiple of 64 bytes: vector instructions round by how
-    the data lies, and a chain must not depend on which row of a block it is.
-    """
-    row = row.detach()
-    return row.clone() if row.data_ptr() % 64 else row
-
-
-def pinned(loss: LossFn, batched: bool = False) -> LossFn:
-    """A form of `loss` that can be traced, and whose compiled form serves all threads.
-
-    A loss that has such a form says so by a method `pinned`.
-    """
-    return loss.pinned(batched) if hasattr(loss, "pinned") else loss  # pyright: ignore
-
-
-def shapes(batch: Batch) -> tuple:
+def shapes(batch: Batch) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """Names and shapes of the fields of a batch."""
     return tuple((name, tuple(value.shape)) for name, value in batch.items())
 
 
 def same_shapes(batches: list[Batch]) -> bool:
+    """Whether all batches have fields of the same shapes."""
     first = {key: value.shape for key, value in batches[0].items()}
     return all({k: v.shape for k, v in b.items()} == first for b in batches[1:])

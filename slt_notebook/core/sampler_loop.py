@@ -1,7 +1,7 @@
-"""How do several chains walk in step, and what is known after each step?
+"""The sampler loop: steps of several chains, and what is known after each of them.
 
-The loop owns no storage and no clock.  A chain whose loss, gradient or position is not finite
-stops where it last was finite; the others go on, and never see it.
+The loop owns no storage and no clock.  A chain whose loss, gradient or position is not finite stays
+where it last was finite; the others continue, and their numbers do not depend on it.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,15 +10,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from slt_notebook import names
-from slt_notebook.core import streams
 from slt_notebook.core.potential import Potential
-from slt_notebook.core.reductions import finite_rows, row_dots, row_norms
-from slt_notebook.core.steppers import fused
-from slt_notebook.core.steppers.blocked import Walker, applies
-from slt_notebook.core.types import Batch, Evaluation, Kernel, column
+from slt_notebook.core.steppers.choice import choose_stepper
+from slt_notebook.core.steppers.protocol import StepInput, Stepper
+from slt_notebook.core.types import Batch, Kernel
 
 
 class Step(NamedTuple):
@@ -26,7 +23,7 @@ class Step(NamedTuple):
 
     index: int  # number of the step, from 0
     state: Any  # kernel state after the step
-    loss: Tensor  # [chain] of the batch, before the step; NaN for chains that stand still
+    loss: Tensor  # [chain] of the batch, before the step; NaN for chains that have diverged
     virial: Tensor  # [chain] (w - w*) . grad U / dim, before the step; 1 in equilibrium
     grad_norm: Tensor | None  # [chain] |grad U| before the step, where it was asked for
     status: Tensor  # [chain] int8, a code of `names.STATUS_TEXT`
@@ -35,6 +32,7 @@ class Step(NamedTuple):
 
 
 def never(step: int) -> bool:
+    """False, at every step."""
     return False
 
 
@@ -53,137 +51,40 @@ def walk(
     accept_at: Callable[[int], bool] = never,
     norm_at: Callable[[int], bool] = never,
     ask: bool | None = None,
+    stepper: Stepper | None = None,
 ) -> Iterator[Step]:
-    """Steps `first` to `last - 1`.
+    """Make the steps `first` to `last - 1`.
 
     Args:
-        state: kernel state before step `first`; it is taken over (long rows change in place).
+        kernel: the transition rule, with hyperparameters of these chains.
+        potential: what is sampled, with hyperparameters of these chains.
+        state: kernel state before step `first`; it may be changed in place.
+        seed, chains: of the noise; indices of the chains.
         batches: step -> (a batch for every chain, how many losses each must count `[chain]`).
-        status: `[chain]` int8 before step `first`; chains that are not `STATUS_OK` stand still.
-        burnin: the step from which on a metric with `adapt="burnin"` stands still.
+        status: `[chain]` int8 before step `first`; chains that are not `STATUS_OK` do not move.
+        first, last: numbers of steps.
+        burnin: the step from which on a metric with `adapt="burnin"` is fixed.
         accept_at: at which steps to spend one more evaluation on the Metropolis diagnostic.
         norm_at: at which steps to compute `grad_norm`.
-        ask: whether the host may look at values in a step.  That saves work where a chain stands
-            still; on a GPU it would wait for the device each time, so there it is not done.
+        ask: whether the host may read values of a step.  That saves work where a chain has
+            diverged; on a GPU the host would wait for the device each time, so there it is not
+            done by default.
+        stepper: how steps are computed; None for the fastest, which gives the same numbers.
     """
-    settled = replace(kernel, metric=kernel.metric.after_burnin())  # pyright: ignore
-    device = state.position.device
-    ask = device.type == "cpu" if ask is None else ask
-    rows = Walker(potential, seed, chains) if ask else None
+    settled = replace(kernel, metric=kernel.metric.after_burnin())  # pyright: ignore[reportArgumentType]  # kernels are dataclasses
+    ask = state.position.device.type == "cpu" if ask is None else ask
+    stepper = stepper or choose_stepper(kernel, potential, seed, chains, ask)
     for index in range(first, last):
         moving = kernel if index < burnin else settled
         here, expected = batches(index)
         alive = status == names.STATUS_OK
-        test, distance = accept_at(index), None
-        if rows is not None and applies(moving, potential):
-            found = rows.step(moving, state, here, expected, alive, index, test)
-            fresh = _causes(found.loss, found.counted, expected, found.finite_grad,
-                            found.finite_position, alive)  # fmt: skip
-            status = torch.where(alive, fresh, status)
-            still = status != names.STATUS_OK
-            values = (found.loss, found.virial.float(), found.grad_norm, found.accept)
-            distance = found.distance
-        elif fused.applies(moving, potential) and not test:
-            key = fused.keys(seed, chains, index, device)
-            loss, slope, counted = potential.loss_and_grad(state.position, here)
-            moved = fused.step(moving, potential, state, slope, key)
-            fine = moved.finite_grad, moved.finite_position
-            fresh = _causes(loss, counted, expected, *fine, alive)
-            status = torch.where(alive, fresh, status)
-            still = status != names.STATUS_OK
-            state = fused.finish(state, moved.state, still)
-            values = (loss, moved.virial, moved.grad_norm if norm_at(index) else None, None)
-        else:
-            new, values, fresh = _together(
-                moving, potential, state, here, expected, alive, seed, chains, index,
-                test, norm_at(index), ask,
-            )  # fmt: skip
-            status = torch.where(alive, fresh, status)
-            still = status != names.STATUS_OK
-            if not ask or bool(still.any()):
-                new = _keep(state, new, still)
-            state = new
-        loss, virial, norm, accept = (
-            None if value is None else torch.where(still, torch.nan, value) for value in values
+        given = StepInput(index, here, expected, alive, accept_at(index), norm_at(index))
+        done = stepper.step(moving, state, given)
+        state, status = done.state, torch.where(alive, done.status, status)
+        stopped = status != names.STATUS_OK
+        loss, virial = (torch.where(stopped, torch.nan, v) for v in (done.loss, done.virial))
+        norm, accept = (
+            None if v is None else torch.where(stopped, torch.nan, v)
+            for v in (done.grad_norm, done.accept)
         )
-        yield Step(index, state, loss, virial, norm, status, accept, distance)  # pyright: ignore
-
-
-def _together(
-    kernel, potential, state, batches, expected, alive, seed, chains, index, test, norm, ask
-):
-    """A step of all chains at once: state, (loss, virial, norm, accept) and causes."""
-    dim, device = potential.space.dim, state.position.device
-    if fused.applies(kernel, potential):
-        randomness = (fused.noise(fused.keys(seed, chains, index, device), dim),)
-    else:
-        randomness = (streams.noise(seed, chains, index, dim, device),)
-    if kernel.uniforms:
-        randomness += (streams.uniform(seed, chains, index, device),)
-
-    def evaluate(position: Tensor) -> Evaluation:
-        if ask:
-            return _of_living(potential, position, batches, alive)
-        return potential.evaluate(position, batches)
-
-    new, info = kernel.step(state, evaluate, *randomness)
-    virial = (row_dots(state.position, info.grad, potential.center) / dim).float()
-    fine = finite_rows(info.grad), finite_rows(new.position)
-    fresh = _causes(info.loss, info.counted, expected, *fine, alive)
-    accept = info.accept
-    if accept is None and test:
-        accept = _acceptance(potential, kernel, state, new, info, evaluate)
-    norms = row_norms(info.grad) if norm else None
-    return new, (info.loss, virial, norms, accept), fresh
-
-
-def _of_living(potential: Potential, position: Tensor, batches: list[Batch], alive: Tensor):
-    if bool(alive.all()):
-        return potential.evaluate(position, batches)
-    chains = len(position)
-    zero, zeros = position.new_zeros(chains), torch.zeros_like(position)
-    whole = Evaluation(
-        zero, zeros, zero.clone(), zeros.clone(), zero.clone(), zero.clone()[:, None]
-    )
-    rows = alive.nonzero()[:, 0]
-    if len(rows):
-        living = [batches[i] for i in rows.tolist()]
-        part = potential.evaluate(position[rows], living, rows)
-        for to, value in zip(whole, part, strict=True):
-            to[rows] = value.to(to)  # pyright: ignore
-    return whole
-
-
-def _causes(
-    loss: Tensor, counted: Tensor, expected: Tensor, grad: Tensor, position: Tensor, alive: Tensor
-) -> Tensor:
-    """What stopped each living chain in this step: codes `[chain]` int8.
-
-    Args:
-        grad, position: whether gradient and new position are finite, bool `[chain]`.
-    """
-    # A loss that is NaN where it counted at w* would otherwise pass as padding.
-    bad_loss = ~loss.isfinite() | (counted < expected)
-    code = torch.zeros_like(alive, dtype=torch.int8)
-    code = torch.where(position, code, names.STATUS_POSITION)
-    code = torch.where(grad, code, names.STATUS_GRADIENT)
-    code = torch.where(bad_loss, names.STATUS_LOSS, code)
-    return torch.where(alive, code, names.STATUS_OK).to(torch.int8)
-
-
-def _acceptance(potential, kernel, state, new, info, evaluate):
-    after = evaluate(new.position)
-    nbeta, gamma = column(potential.nbeta, info.grad), column(potential.gamma, info.grad)
-    away = state.position - potential.center
-    energy = nbeta[:, 0] * info.loss + gamma[:, 0] / 2 * row_dots(away, away).to(info.loss)
-    before = Evaluation(info.loss, info.grad, energy, info.grad, info.counted)
-    return kernel.acceptance(state, new, info.scale, before, after)
-
-
-def _keep(old: Any, new: Any, rows: Tensor) -> Any:
-    """`new`, but with the rows (chains) of `old` where `rows` is true."""
-
-    def pick(a: Tensor, b: Tensor) -> Tensor:
-        return torch.where(rows.reshape(-1, *[1] * (a.dim() - 1)), a, b)
-
-    return tree_map(pick, old, new)
+        yield Step(index, state, loss, virial, norm, status, accept, done.distance)

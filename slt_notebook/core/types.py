@@ -1,8 +1,10 @@
-"""Which values pass between the parts of a sampler?"""
+"""Values and protocols that pass between the parts of a sampler: batches, metrics, kernels."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple, Protocol
 
+import numpy as np
 from torch import Tensor
 
 Params = Mapping[str, Tensor]
@@ -115,3 +117,14 @@ def column(value: Any, like: Tensor) -> Tensor:
     """A hyperparameter as `[chain, 1]` (or `[1, 1]`), in the dtype and on the device of `like`."""
     tensor = value if isinstance(value, Tensor) else like.new_tensor(value)
     return tensor.to(like).reshape(-1, 1)
+
+
+def kernel_of_chains(kernel: Any, rows: Sequence[int]) -> Any:
+    """The kernel of the chains at places `rows`: fields with one number per chain are cut to them.
+
+    Args:
+        kernel: of all chains.
+        rows: places of chains, from 0.
+    """
+    several = {f: getattr(kernel, f) for f in kernel.per_chain if np.ndim(getattr(kernel, f))}
+    return replace(kernel, **{f: tuple(v[row] for row in rows) for f, v in several.items()})

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from slt_notebook.core.types import Batch, Params
+from slt_notebook.core.capabilities import Capabilities
+from slt_notebook.core.types import Batch, LossFn, Params
 from slt_notebook.errors import InputError, say
 from slt_notebook.models.chunked_cross_entropy import LinearCrossEntropy
 from slt_notebook.models.losses import Shells, moved, require_fields, shell, trained
@@ -117,30 +118,25 @@ class CausalLMLoss:
             params, batch, "fused" if large and torch.is_grad_enabled() else "plain"
         )
 
-    def batched(self, params: Params, batch: Batch) -> Tensor:
-        """The same loss in a form that `vmap` batches."""
-        return self._losses(params, batch, eager=True)
-
     def evaluate(self, params: Params, batch: Batch) -> Tensor:
         with torch.no_grad():
             return self._losses(params, batch, "chunked")
 
-    def ready(self) -> None:
-        """Makes this thread's module now: a copy made under `vmap` would hold wrapped buffers."""
-        self.shells.get(eager=True)
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the loss can do; see `core.capabilities`."""
+        return Capabilities(
+            batched=partial(self._losses, eager=True),
+            # Unembedding and cross-entropy are left to the compiler.
+            traceable=lambda batched: self._traceable(batched, "plain"),
+            traceable_evaluate=lambda: self._traceable(False, "chunked"),
+            # A copy made under `vmap` would hold wrapped buffers.
+            prepare_thread=partial(self.shells.prepare, eager=True),
+        )
 
-    def pinned(self, batched: bool = False):
-        """The loss in a form that can be compiled for all threads, and under `vmap` if `batched`.
-
-        Unembedding and cross-entropy are left to the compiler.
-        """
-        fixed = replace(self, shells=self.shells.pinned(batched))
-        return partial(fixed._losses, form="plain")
-
-    def pinned_evaluate(self):
-        """`evaluate` in a form that can be compiled for all threads."""
-        fixed = replace(self, shells=self.shells.pinned())
-        return partial(fixed._losses, form="chunked")
+    def _traceable(self, batched: bool, form: str) -> LossFn:
+        fixed = replace(self, shells=self.shells.of_all_threads(batched))
+        return partial(fixed._losses, form=form)
 
     def _losses(self, params: Params, batch: Batch, form="plain", eager=False) -> Tensor:
         inner = {f"model.{name}": value for name, value in params.items()}

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 
+from slt_notebook.core.capabilities import capabilities
 from slt_notebook.core.potential import mean_loss
 from slt_notebook.core.space import Space
 from slt_notebook.errors import InputError, say
@@ -45,7 +46,7 @@ def hessian_trace(
     space = Space.of(loss.params)
     device = next(iter(loss.params.values())).device
     center = space.flatten(loss.params)
-    function = getattr(loss, "batched", loss)  # a form that can be differentiated twice
+    function = capabilities(loss).batched  # it can be differentiated twice
     tensors = data.tensors(device)
     size = rows or len(data)
     blocks = [{k: v[i : i + size] for k, v in tensors.items()} for i in range(0, len(data), size)]

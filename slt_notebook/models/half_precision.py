@@ -5,13 +5,14 @@ range of float32); softmax, norms and sums stay in float32 (torch's autocast).  
 move by .0019 or .015 nat rms.  Gradients, and so the chains, are not touched.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from slt_notebook.core.types import Batch, Params
+from slt_notebook.core.capabilities import Capabilities, capabilities
+from slt_notebook.core.types import Batch, LossFn, Params
 from slt_notebook.errors import InputError, say
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -37,10 +38,13 @@ class HalfLoss:
         with torch.no_grad(), torch.autocast(device, self.dtype, cache_enabled=False):
             return self.loss.evaluate(params, batch)
 
-    def pinned_evaluate(self):
-        """`evaluate` in a form that can be compiled for all threads."""
-        own = getattr(self.loss, "pinned_evaluate", None)
-        inner = self.loss.pinned() if own is None else own()
+    @property
+    def capabilities(self) -> Capabilities:
+        """Those of the loss; evaluations are compiled with products in `dtype`."""
+        return replace(capabilities(self.loss), traceable_evaluate=self._traceable_evaluate)
+
+    def _traceable_evaluate(self) -> LossFn:
+        inner = capabilities(self.loss).traceable_evaluate()
 
         def evaluate(params: Params, batch: Batch) -> Tensor:
             device = next(iter(batch.values())).device.type

@@ -17,8 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from slt_notebook.core.capabilities import Capabilities, Gradient, plain
 from slt_notebook.core.types import Batch, Params
 from slt_notebook.errors import InputError, say
+from slt_notebook.models.probes import Probe
 
 
 class Loss(Protocol):
@@ -74,8 +76,12 @@ class Shells:
     def to(self, device) -> "Shells":
         return Shells(shell(self._template).to(device), self._change)
 
-    def pinned(self, eager: bool = False) -> "Shells":
-        """One module of this thread for all threads: for functions that are traced once.
+    def prepare(self, eager: bool = False) -> None:
+        """Make the module of this thread now."""
+        self.get(eager)
+
+    def of_all_threads(self, eager: bool = False) -> "Shells":
+        """Shells that give the module of this thread to all: for functions that are traced once.
 
         A traced function takes weights as arguments, and swaps nothing when it is called.
         """
@@ -169,13 +175,16 @@ class SupervisedLoss:
         with torch.no_grad():
             return self(params, batch)
 
-    def ready(self) -> None:
-        """Makes this thread's module now: a copy made under `vmap` would hold wrapped buffers."""
-        self.shells.get()
-
-    def pinned(self, batched: bool = False) -> "SupervisedLoss":
-        """The loss in a form that can be compiled for all threads."""
-        return replace(self, shells=self.shells.pinned())
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the loss can do; see `core.capabilities`."""
+        return Capabilities(
+            batched=self,
+            traceable=lambda batched: replace(self, shells=self.shells.of_all_threads()),
+            traceable_evaluate=lambda: replace(self, shells=self.shells.of_all_threads()),
+            # A copy made under `vmap` would hold wrapped buffers.
+            prepare_thread=self.shells.prepare,
+        )
 
     def check(self, data) -> None:
         require_fields(data, ("inputs", "targets"), "slt.array_probe")
@@ -190,7 +199,7 @@ class FunctionLoss:
 
     function: Callable[[Params, Batch], Tensor]
     params: Mapping[str, Tensor]
-    gradient: Callable[[Params, Batch], tuple[Tensor, Params]] | None = None
+    gradient: Gradient | None = None
     kind: str = field(default="array", init=False)
 
     def __call__(self, params: Params, batch: Batch) -> Tensor:
@@ -200,10 +209,15 @@ class FunctionLoss:
         with torch.no_grad():
             return self.function(params, batch)
 
-    def check(self, data) -> None:
-        return None
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the loss can do; see `core.capabilities`."""
+        return replace(plain(self), gradient=self.gradient)
 
-    def to(self, device) -> "FunctionLoss":
+    def check(self, data: Probe) -> None:
+        """Accept any data: the function knows its fields."""
+
+    def to(self, device: torch.device | str) -> "FunctionLoss":
         return replace(self, params=moved(self.params, device))
 
 

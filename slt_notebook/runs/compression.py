@@ -14,6 +14,7 @@ from torch.func import vmap
 from tqdm.auto import tqdm
 
 from slt_notebook import names
+from slt_notebook.core.capabilities import capabilities
 from slt_notebook.core.types import Params
 from slt_notebook.errors import InputError, nearest, say
 from slt_notebook.estimators.llc.compression import BOUND, LEVEL, TOLERANCE, crossings
@@ -173,7 +174,7 @@ class _Evaluation:
         return {k: v.to(self.loss.params[k]) for k, v in changed.items()}
 
     def _batched(self, stacked: Params, batch) -> torch.Tensor:
-        function = getattr(self.loss, "batched", self.loss)
+        function = capabilities(self.loss).batched
         rest = {k: v for k, v in self.loss.params.items() if k not in stacked}
         with torch.no_grad():
             return vmap(lambda changed: function({**rest, **changed}, batch))(dict(stacked))

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 import slt_notebook as slt
-from slt_notebook.core.potential import backward_into
+from slt_notebook.core.backward import backward_into
 from slt_notebook.core.space import Space
 from slt_notebook.models.components.catalog import parts
 from slt_notebook.runs.execute.threads import threads_sharing_cores

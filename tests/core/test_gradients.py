@@ -7,8 +7,9 @@ import torch
 
 import slt_notebook as slt
 from slt_notebook.core import potential as potentials
+from slt_notebook.core.backward import backward_into
 from slt_notebook.core.chunking import Fit
-from slt_notebook.core.potential import Potential, backward_into
+from slt_notebook.core.potential import Potential
 from slt_notebook.core.space import Piece, Space
 from tests.bench.models import build
 
@@ -43,7 +44,7 @@ def test_piece_by_piece_is_bit_equal_to_one_long_vector(pieces, monkeypatch):
     assert torch.equal(placed[0], loss) and torch.equal(room, grad) and placed[2] == counted
 
 
-def test_parts_add_up_in_the_room(monkeypatch):
+def test_parts_add_up_in_place(monkeypatch):
     case = target()
     _, grad, _ = case.one(case.center, BATCH)
     parts = replace(case, fit=Fit(examples=3))

@@ -1,1 +1,1 @@
-"""Fast forms of the update rules, each equal to the reference kernel for the same noise."""
+"""Steppers: ways to compute a step of all chains, each with the numbers of the reference."""

@@ -1,9 +1,8 @@
-"""How does a chain of millions of coordinates make a step in little memory?  A block at a time.
+"""The step of long rows on a CPU in little memory: chain after chain, block after block.
 
 A kernel whose step goes coordinate by coordinate may be asked for it in blocks that stay in the
 cache: noise, gradient of the potential and metric exist for one block only, and what is known of
-the whole row (virial, norms, finiteness) is summed on the way.  It is the kernel's own `step` that
-is called, so every number is the one that it gives for the whole row at once.
+the whole row (virial, norms, finiteness) is summed on the way.
 
 The state is changed in place.  Besides it there are, for each worker, the gradient of one chain
 (which turns into its new position) and what the metric and the momentum become.
@@ -13,20 +12,19 @@ import itertools
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
+from slt_notebook import names
 from slt_notebook.core import streams
-from slt_notebook.core.potential import Potential
+from slt_notebook.core.potential import BatchGradient, Potential, energy, gradient
 from slt_notebook.core.reductions import LONG, row_totals
-from slt_notebook.core.steppers import in_place
-from slt_notebook.core.steppers.fused import has_form
-from slt_notebook.core.types import Batch, Evaluation, column
+from slt_notebook.core.steppers.block import Block, Scratch, Update, kernel_update
+from slt_notebook.core.steppers.protocol import StepInput, StepOutput, divergence
+from slt_notebook.core.types import Batch, Evaluation, Kernel, column, kernel_of_chains
 
 BLOCK = 1 << 17
 """Coordinates of a block.  What a step touches fits into a core's cache, and temporaries stay below
@@ -40,17 +38,28 @@ LARGE = 1 << 24
 _TESTING = threading.Lock()
 
 
-class Rows(NamedTuple):
-    """What is known of a step besides the state, a number a chain."""
+def supports(kernel: Kernel, potential: Potential) -> bool:
+    """Whether chains can be stepped in blocks, and gain by it."""
+    return (
+        potential.center.device.type == "cpu"
+        and potential.space.dim >= LONG
+        and potential.fit.chains == 1
+        and potential.joint_gradient is None
+        and not potential.closed_form
+        and getattr(kernel, "elementwise", False)  # what a user's kernel need not say
+        and getattr(kernel.metric, "elementwise", False)
+    )
 
-    loss: Tensor
-    counted: Tensor
-    virial: Tensor  # (w - w*) . grad U / dim
-    grad_norm: Tensor  # |grad U|
-    finite_grad: Tensor  # bool
-    finite_position: Tensor  # bool
-    distance: Tensor  # |w - w*| after the step
-    accept: Tensor | None
+
+class _Row(NamedTuple):
+    """One chain: views of its state, and what its step is made of."""
+
+    place: int  # among the chains of the stepper
+    leaves: list[Tensor]  # of its state, `[1, size]` each
+    spec: TreeSpec
+    at: BatchGradient
+    nbeta: Tensor  # [1, 1]
+    gamma: Tensor  # [1, 1]
 
 
 class _Moved(NamedTuple):
@@ -62,153 +71,123 @@ class _Moved(NamedTuple):
     away: Tensor  # |w' - w*|^2
 
 
-def applies(kernel: Any, potential: Potential) -> bool:
-    """Whether chains can be stepped in this way, and gain by it."""
-    return (
-        potential.center.device.type == "cpu"
-        and potential.space.dim >= LONG
-        and potential.fit.chains == 1
-        and potential.together is None
-        and not potential.closed_form
-        and getattr(kernel, "elementwise", False)
-        and getattr(kernel.metric, "elementwise", False)
-    )
+class Blocked:
+    """Steps chains one after the other in blocks; keeps the memory that one chain needs."""
 
-
-def of_chains(kernel: Any, rows: Sequence[int]) -> Any:
-    """The kernel of the chains in `rows`: fields with a number per chain are picked from."""
-    several = {f: getattr(kernel, f) for f in kernel.per_chain if np.ndim(getattr(kernel, f))}
-    return replace(kernel, **{f: tuple(v[row] for row in rows) for f, v in several.items()})
-
-
-class Walker:
-    """Steps chains one after the other; keeps the memory that it needs for one of them."""
-
-    def __init__(self, potential: Potential, seed: int, chains: Sequence[int]):
-        self.potential, self.seed, self.chains = potential, seed, chains
-        self._room: list[Tensor] = []
+    def __init__(
+        self,
+        potential: Potential,
+        seed: int,
+        chains: Sequence[int],
+        update: Update = kernel_update,
+    ) -> None:
+        """A stepper of `chains`, which makes the step of each block by `update`."""
+        self.potential, self.seed, self.chains, self.update = potential, seed, chains, update
+        self._state: list[Tensor] = []  # of one chain, besides its position
         self._grad: Tensor | None = None
-        self._scratch: in_place.Scratch | None = None
+        self._scratch: Scratch | None = None
 
-    def step(
-        self, kernel: Any, state: Any, batches: list[Batch], expected: Tensor, alive: Tensor,
-        index: int, test: bool,
-    ) -> Rows:  # fmt: skip
-        """One step of all chains that are alive; a chain that is not finite stays where it was.
-
-        Args:
-            expected: how many losses each batch must count `[chain]`.
-            test: also spend an evaluation on the Metropolis diagnostic.
-        """
-        size = len(batches)
-        loss = torch.zeros(size)
-        found = Rows(
-            loss, torch.zeros(size, dtype=torch.int64), loss.clone(), loss.clone(),
-            torch.ones(size, dtype=torch.bool), torch.ones(size, dtype=torch.bool), loss.clone(),
-            loss.clone() if test else None,
+    def step(self, kernel: Kernel, state: Any, given: StepInput) -> StepOutput:
+        """See `Stepper.step`; `grad_norm` and `distance` are known anyway."""
+        size = len(given.batches)
+        zeros = torch.zeros(size)
+        out = StepOutput(
+            state, torch.zeros(size, dtype=torch.int8), zeros, zeros.clone(), zeros.clone(),
+            zeros.clone() if given.test else None, zeros.clone(),
         )  # fmt: skip
         for place in range(size):
-            if not alive[place]:
-                continue
-            values = self._one(kernel, state, batches[place], expected[place], place, index, test)
-            for to, value in zip(found, values, strict=True):
-                if to is not None:
-                    to[place] = value
-        return found
+            if given.alive[place]:
+                values = self._chain(kernel, state, given, place)
+                for to, value in zip(out[1:], values, strict=True):
+                    if to is not None:
+                        to[place] = value
+        return out
 
-    def _one(self, kernel, state, batch, expected, place, index, test):
-        potential = self.potential
-        kernel = of_chains(kernel, [place])
+    def _chain(self, kernel: Kernel, state: Any, given: StepInput, place: int) -> tuple:
+        """One step of one chain: the fields of a `StepOutput` after `state`."""
+        potential, test = self.potential, given.test
+        kernel = kernel_of_chains(kernel, [place])
         leaves, spec = tree_flatten(state)
         mine = [leaf[place : place + 1] for leaf in leaves]
         if self._grad is None:
             self._grad = torch.empty_like(mine[0][0])
-        at = potential.one(mine[0][0], batch, self._grad)
+        at = BatchGradient(*potential.one(mine[0][0], given.batches[place], self._grad))
         weights = column(potential.nbeta[place], mine[0]), column(potential.gamma[place], mine[0])
+        row = _Row(place, mine, spec, at, *weights)
         with _TESTING if test and potential.space.dim >= LARGE else nullcontext():
-            moved = self._moved(kernel, spec, mine, at, weights, place, index, keep=test)
-            accept = None
-            if test:
-                accept = self._accept(kernel, spec, mine, moved.leaves, batch, at, *weights)
-        loss, _, counted = at
+            moved = self._moved(kernel, row, given.index, keep=test)
+            accept = self._accept(kernel, row, moved, given.batches[place]) if test else None
         # A float64 sum of squares of float32 numbers is finite exactly where all of them are.
-        good = moved.away.isfinite()
-        if loss.isfinite() and counted >= expected and moved.square.isfinite() and good:
+        finite = moved.square.isfinite(), moved.away.isfinite()
+        status = divergence(at.loss, at.counted, given.expected[place], *finite)
+        if int(status) == names.STATUS_OK:
             for leaf, value in zip(mine, moved.leaves, strict=True):
                 leaf.copy_(value)
-        norm = moved.square.sqrt()
         virial = moved.virial / potential.space.dim
-        distance = moved.away.sqrt()
-        return loss, counted, virial, norm, norm.isfinite(), good, distance, accept
+        return status, at.loss, virial, moved.square.sqrt(), accept, moved.away.sqrt()
 
-    def _moved(self, kernel, spec, mine, at, weights, place, index, keep) -> _Moved:
-        """The kernel's step, block by block; the state is left as it is, the gradient if `keep`."""
-        potential = self.potential
-        (loss, loss_grad, counted), (nbeta, gamma) = at, weights
-        new = self._new(mine, loss_grad, keep)
-        center, fast = potential.center, has_form(kernel)
-        dots, squares, lengths = [], [], []
-        for cut, room in self._noise(self.chains[place], index):
-            old = tree_unflatten([_cut(leaf, cut) for leaf in mine], spec)
-            slope = loss_grad[None, cut]
-            if fast:
-                step_size = column(kernel.step_size, slope)
-                to = tree_unflatten([_cut(leaf, cut) for leaf in new], spec)
-                in_place.step(kernel, old, to, center[cut], slope, nbeta, gamma, step_size, room)
-            else:
-                away = torch.sub(old.position, center[cut], out=room.one)
-                room.away.copy_(away[0])
-                grad = (nbeta * slope).add_(away.mul_(gamma))
-                here = Evaluation(loss[None], slope, loss[None], grad, counted[None], nbeta)
-                after, info = kernel.step(old, lambda _, here=here: here, room.noise)
-                for to, value in zip(new, tree_flatten(after)[0], strict=True):
-                    _cut(to, cut).copy_(value)
-                room.slope.copy_(info.grad[0])
-                room.moved.copy_(torch.sub(after.position, center[cut], out=room.one)[0])
-            dots += _sums(room.away.mul_(room.slope))
-            squares += _sums(room.slope.square_())
-            lengths += _sums(room.moved.square_())
-        return _Moved(new, *(torch.cat(parts).sum() for parts in (dots, squares, lengths)))
+    def _moved(self, kernel: Kernel, row: _Row, index: int, keep: bool) -> _Moved:
+        """The step of one chain; its state is left as it is, and the gradient if `keep`."""
+        center, grad = self.potential.center, row.at.grad
+        new = self._new(row.leaves, grad, keep)
+        dots: list[Tensor] = []
+        squares: list[Tensor] = []
+        lengths: list[Tensor] = []
+        for part, scratch in self._noise(self.chains[row.place], index):
+            old, to = (
+                tree_unflatten([_part(leaf, part) for leaf in leaves], row.spec)
+                for leaves in (row.leaves, new)
+            )
+            block = Block(
+                old, to, center[part], row.at.loss[None], grad[None, part], row.at.counted[None],
+                row.nbeta, row.gamma, scratch,
+            )  # fmt: skip
+            self.update(kernel, block)
+            dots += _sums(scratch.away.mul_(scratch.grad))
+            squares += _sums(scratch.grad.square_())
+            lengths += _sums(scratch.moved.square_())
+        return _Moved(new, *(torch.cat(sums).sum() for sums in (dots, squares, lengths)))
 
-    def _new(self, mine: list[Tensor], loss_grad: Tensor, keep: bool) -> list[Tensor]:
+    def _new(self, leaves: list[Tensor], loss_grad: Tensor, keep: bool) -> list[Tensor]:
         """Where the new state of a chain is written: the position over the gradient, if it may."""
-        if not self._room:
-            self._room = [torch.empty_like(leaf) for leaf in mine[1:]]
-        first = torch.empty_like(mine[0]) if keep else loss_grad[None]
-        return [first, *self._room]
+        if not self._state:
+            self._state = [torch.empty_like(leaf) for leaf in leaves[1:]]
+        first = torch.empty_like(leaves[0]) if keep else loss_grad[None]
+        return [first, *self._state]
 
-    def _noise(self, chain: int, index: int) -> Iterator[tuple[slice, in_place.Scratch]]:
-        """Blocks of the row, and a room with their noise: what `streams.noise` gives the row."""
+    def _noise(self, chain: int, index: int) -> Iterator[tuple[slice, Scratch]]:
+        """Blocks of the row, and scratch with their noise: what `streams.noise` gives the row."""
         if self._scratch is None:
-            self._scratch = in_place.Scratch.of(min(BLOCK + 16, self.potential.space.dim))
+            self._scratch = Scratch.of(min(BLOCK + 16, self.potential.space.dim))
         generator = streams.generator(self.seed, chain, index, torch.device("cpu"))
         dim = self.potential.space.dim
         edges = [*range(0, dim, BLOCK), dim]
         if len(edges) > 2 and edges[-1] - edges[-2] < 16:  # torch draws normals 16 at a time
             del edges[-2]
         for start, stop in itertools.pairwise(edges):
-            room = self._scratch.cut(stop - start)
-            room.noise.normal_(generator=generator)
-            yield slice(start, stop), room
+            scratch = self._scratch.first(stop - start)
+            scratch.noise.normal_(generator=generator)
+            yield slice(start, stop), scratch
 
-    def _accept(self, kernel, spec, mine, new, batch, at, nbeta, gamma) -> Tensor:
+    def _accept(self, kernel: Kernel, row: _Row, moved: _Moved, batch: Batch) -> Tensor:
+        """Acceptance probability of the step, on its own batch."""
         potential = self.potential
-        old, after = tree_unflatten(mine, spec), tree_unflatten(new, spec)
-        scale = kernel.metric.current(after.metric, after.position)
+        old, new = tree_unflatten(row.leaves, row.spec), tree_unflatten(moved.leaves, row.spec)
+        scale = kernel.metric.current(new.metric, new.position)
 
-        def evaluation(position: Tensor, found) -> Evaluation:
-            loss, slope, counted = found
+        def evaluation(position: Tensor, at: BatchGradient) -> Evaluation:
             away = row_totals(
                 lambda w, center: (w - center).square(), position, potential.center[None]
             )
-            for cut in _cuts(potential.space.dim):  # the gradient of the loss turns into that of U
-                pull = (position[0, cut] - potential.center[cut]).mul_(gamma[0])
-                slope[cut].mul_(nbeta[0]).add_(pull)
-            energy = nbeta[:, 0] * loss + gamma[:, 0] / 2 * away.to(loss)
-            return Evaluation(loss[None], slope[None], energy, slope[None], counted[None], nbeta)
+            for start in range(0, potential.space.dim, BLOCK):  # in place of the loss gradient
+                part = slice(start, start + BLOCK)
+                pull = position[0, part] - potential.center[part]
+                gradient(at.grad[part], pull, row.nbeta[0], row.gamma[0], out=at.grad[part])
+            value, grad = energy(at.loss, away, row.nbeta, row.gamma), at.grad[None]
+            return Evaluation(at.loss[None], grad, value, grad, at.counted[None], row.nbeta)
 
-        later = evaluation(after.position, potential.one(after.position[0], batch))
-        return kernel.acceptance(old, after, scale, evaluation(old.position, at), later)[0]
+        after = evaluation(new.position, BatchGradient(*potential.one(new.position[0], batch)))
+        return kernel.acceptance(old, new, scale, evaluation(old.position, row.at), after)[0]
 
 
 def _sums(values: Tensor) -> list[Tensor]:
@@ -218,10 +197,6 @@ def _sums(values: Tensor) -> list[Tensor]:
     return parts if whole == len(values) else [*parts, values[whole:].sum()[None]]
 
 
-def _cuts(dim: int) -> list[slice]:
-    return [slice(start, start + BLOCK) for start in range(0, dim, BLOCK)]
-
-
-def _cut(leaf: Tensor, cut: slice) -> Tensor:
+def _part(leaf: Tensor, part: slice) -> Tensor:
     """The block of a leaf `[1, dim]`; counters `[1, 1]` are the same for all blocks."""
-    return leaf[:, cut] if leaf.shape[1] > 1 else leaf
+    return leaf[:, part] if leaf.shape[1] > 1 else leaf

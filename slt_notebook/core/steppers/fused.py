@@ -1,35 +1,31 @@
-"""How is a step made on a GPU?  In one pass over memory, noise included.
+"""The step on a GPU in one pass over memory, noise included: SGLD, plain or with RMSProp.
 
 A step of SGLD reads position, gradient, w* and (RMSProp) the running squares, and writes position
 and squares; done operation by operation it would move three times as many bytes.  The noise is
 made in registers: Philox, a function of (seed, chain, step, coordinate).  It is another sequence
-than `streams.noise`, so a chain on a GPU walks its own way; `noise` gives the same numbers in
-memory, for the steps that are made operation by operation.
+than `streams.noise`, so a chain on a GPU takes another path than on a CPU; `normals` gives the same
+numbers in memory, for the steps that are made operation by operation.
+
+Imported only where a GPU is used (and by tests in Triton's interpreter).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
+from slt_notebook import names
 from slt_notebook.core import streams
-from slt_notebook.core.kernels.metrics import Identity, RMSProp
-from slt_notebook.core.kernels.sgld import SGLD
+from slt_notebook.core.kernels.metrics import RMSProp
 from slt_notebook.core.potential import Potential
-from slt_notebook.core.types import column
-
-
-class Moved(NamedTuple):
-    """A step and what is known of it, `[chain]` each."""
-
-    state: Any
-    virial: Tensor  # (w - w*) . grad U / dim
-    grad_norm: Tensor
-    finite_grad: Tensor
-    finite_position: Tensor
+from slt_notebook.core.steppers.protocol import StepInput, StepOutput, divergence
+from slt_notebook.core.steppers.reference import Reference
+from slt_notebook.core.types import Kernel, column
 
 
 @cache
@@ -38,14 +34,34 @@ def available() -> bool:
     return find_spec("triton") is not None
 
 
-def applies(kernel: Any, potential: Potential) -> bool:
-    """Whether this kernel has a fused step, and lives on a GPU."""
-    return potential.center.is_cuda and available() and has_form(kernel)
+@dataclass(frozen=True, eq=False)
+class Fused:
+    """Steps chains by one Triton kernel; steps with a Metropolis test by the reference.
 
+    Attributes:
+        potential, seed, chains, ask: as in `Reference`.
+    """
 
-def has_form(kernel: Any) -> bool:
-    """SGLD, plain or with RMSProp."""
-    return type(kernel) is SGLD and type(kernel.metric) in (Identity, RMSProp)
+    potential: Potential
+    seed: int
+    chains: tuple[int, ...]
+    ask: bool = False
+
+    def step(self, kernel: Kernel, state: Any, given: StepInput) -> StepOutput:
+        """See `Stepper.step`."""
+        potential = self.potential
+        if given.test:
+            reference = Reference(potential, self.seed, self.chains, self.ask, normals)
+            return reference.step(kernel, state, given)
+        key = keys(self.seed, self.chains, given.index, state.position.device)
+        loss, loss_grad, counted = potential.loss_and_grad(state.position, given.batches)
+        new, sums = _update(kernel, potential, state, loss_grad, key)
+        finite = sums.bad_gradients == 0, sums.bad_positions == 0
+        status = divergence(loss, counted, given.expected, *finite)
+        stopped = ~given.alive | (status != names.STATUS_OK)
+        virial = (sums.virial / potential.space.dim).float()
+        norm = sums.square.sqrt().float() if given.norm else None
+        return StepOutput(_restore(state, new, stopped), status, loss, virial, norm, None)
 
 
 def keys(seed: int, chains: Sequence[int], step: int, device: torch.device) -> Tensor:
@@ -56,19 +72,35 @@ def keys(seed: int, chains: Sequence[int], step: int, device: torch.device) -> T
     return values.pin_memory().to(device, non_blocking=True)
 
 
-def noise(key: Tensor, dim: int) -> Tensor:
+def normals(seed: int, chains: Sequence[int], step: int, dim: int, device: torch.device) -> Tensor:
     """The noise of a fused step: standard normals `[chain, dim]`."""
-    from slt_notebook.core.steppers import triton_kernels as gpu
+    from slt_notebook.core.steppers import triton_kernels
 
+    key = keys(seed, chains, step, device)
     out = torch.empty(len(key), dim, device=key.device)
-    gpu.normals[_blocks(dim), len(key)](out, key, dim, WIDTH=gpu.BLOCK)
+    triton_kernels.normals[_blocks(dim), len(key)](out, key, dim, WIDTH=triton_kernels.BLOCK)
     return out
 
 
-def step(kernel: Any, potential: Potential, state: Any, loss_grad: Tensor, key: Tensor) -> Moved:
-    """One step of all chains; `finish` puts back those that must not have moved.
+@dataclass(frozen=True, eq=False)
+class _Sums:
+    """Sums over the coordinates of each chain, float64 `[chain]`."""
+
+    virial: Tensor  # (w - w*) . grad U
+    square: Tensor  # |grad U|^2
+    bad_gradients: Tensor  # how many are not finite
+    bad_positions: Tensor
+
+
+def _update(
+    kernel: Any, potential: Potential, state: Any, loss_grad: Tensor, key: Tensor
+) -> tuple[Any, _Sums]:
+    """The state of all chains after one step, dead ones included.
 
     Args:
+        kernel: one of which `is_plain_sgld` is true.
+        potential: of all chains.
+        state: is left as it is.
         loss_grad: `[chain, dim]`.
         key: from `keys`.
     """
@@ -98,17 +130,15 @@ def step(kernel: Any, potential: Potential, state: Any, loss_grad: Tensor, key: 
         SCALES=scales, WIDTH=gpu.BLOCK,
     )  # fmt: skip
     totals = sums.double().sum(1)
-    return Moved(
-        state._replace(position=position, metric=metric),
-        (totals[:, gpu.VIRIAL] / dim).float(),
-        totals[:, gpu.SQUARE].sqrt().float(),
-        totals[:, gpu.BAD_GRADIENT] == 0,
-        totals[:, gpu.BAD_POSITION] == 0,
-    )
+    found = _Sums(
+        totals[:, gpu.VIRIAL], totals[:, gpu.SQUARE], totals[:, gpu.BAD_GRADIENT],
+        totals[:, gpu.BAD_POSITION],
+    )  # fmt: skip
+    return state._replace(position=position, metric=metric), found
 
 
-def finish(old: Any, new: Any, stopped: Tensor) -> Any:
-    """The new state, with rows of the old one where a chain has stopped."""
+def _restore(old: Any, new: Any, stopped: Tensor) -> Any:
+    """The new state, changed in place to the rows of the old one where a chain has stopped."""
     from slt_notebook.core.steppers import triton_kernels as gpu
 
     flags = stopped.to(torch.int8)
@@ -120,7 +150,7 @@ def finish(old: Any, new: Any, stopped: Tensor) -> Any:
         gpu.restore[_blocks(dim), len(b)](b, a, flags, dim, WIDTH=gpu.BLOCK)
         return b
 
-    return torch.utils._pytree.tree_map(put_back, old, new)
+    return tree_map(put_back, old, new)
 
 
 def _blocks(dim: int) -> int:

@@ -1,67 +1,44 @@
-"""How is a block of coordinates stepped on a CPU without asking for memory?
+"""The step of a block of coordinates without any allocation: SGLD, plain or with RMSProp, on a CPU.
 
-SGLD's step, plain or with RMSProp, operation by operation in buffers that are kept: the numbers of
-`SGLD.step`, to the last bit.  Memory that is given back and asked for again costs more here than
-the arithmetic: what a thread frees at the end of its heap goes back to the system, which hands it
-out again page by page (in a worker thread 20 ns a coordinate by `SGLD.step`, 10 in place; 4 of them
-are the noise).
+Operation by operation in buffers that are kept, with the numbers of `SGLD.step` to the last bit.
+Memory that is freed and allocated again costs more here than the arithmetic: what a thread frees at
+the end of its heap goes back to the system, which hands it out again page by page (in a worker
+thread 20 ns per coordinate by `SGLD.step`, 10 in place; 4 of them are the noise).
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from slt_notebook.core.kernels.metrics import RMSProp, RMSPropState
+from slt_notebook.core.potential import gradient
+from slt_notebook.core.steppers.block import Block
+from slt_notebook.core.types import column
 
 
-class Scratch(NamedTuple):
-    """Buffers of one worker: float32 `[1, size]` and float64 `[size]`."""
+def update(kernel: Any, block: Block) -> None:
+    """The step of a block in place: an `Update` for kernels of which `is_plain_sgld` is true.
 
-    noise: Tensor
-    one: Tensor
-    other: Tensor
-    away: Tensor  # w - w*, float64
-    slope: Tensor  # grad U, float64
-    moved: Tensor  # w' - w*, float64
-
-    @classmethod
-    def of(cls, size: int) -> "Scratch":
-        single = [torch.empty(1, size) for _ in range(3)]
-        return cls(*single, *(torch.empty(size, dtype=torch.float64) for _ in range(3)))
-
-    def cut(self, size: int) -> "Scratch":
-        """The first `size` coordinates."""
-        return Scratch(*(buffer[..., :size] for buffer in self))
-
-
-def step(
-    kernel: Any, old: Any, new: Any, center: Tensor, loss_grad: Tensor, nbeta: Tensor,
-    gamma: Tensor, step_size: Tensor, room: Scratch,
-) -> None:  # fmt: skip
-    """Writes the state after a step to `new`; `away`, `slope` and `moved` are left in `room`.
-
-    Args:
-        old, new: kernel states of one chain, a block of each; `new.position` may be `loss_grad`.
-        center: w* `[size]`.
-        loss_grad: `[1, size]`.
-        nbeta, gamma, step_size: `[1, 1]`.
-        room: of the same size, with the noise in `room.noise`; it is used up.
+    The noise in the scratch is used up.
     """
-    noise, one, other = room.noise, room.one, room.other
-    away = torch.sub(old.position, center, out=one)
-    room.away.copy_(away[0])
-    grad = torch.mul(loss_grad, nbeta, out=other).add_(away.mul_(gamma))
-    room.slope.copy_(grad[0])
+    scratch = block.scratch
+    noise, position = scratch.noise, block.old.position
+    away = torch.sub(position, block.center, out=scratch.one)
+    scratch.away.copy_(away[0])
+    grad = gradient(block.loss_grad, away, block.nbeta, block.gamma, out=scratch.other)
+    scratch.grad.copy_(grad[0])
+    step_size = column(kernel.step_size, block.loss_grad)
     if isinstance(kernel.metric, RMSProp):
-        scale = _rmsprop(kernel.metric, old.metric, new.metric, loss_grad, one).mul_(step_size)
+        metric, states = kernel.metric, (block.old.metric, block.new.metric)
+        scale = _rmsprop(metric, *states, block.loss_grad, scratch.one).mul_(step_size)
         grad.mul_(scale.div_(2))
         noise.mul_(scale.mul_(2).sqrt_())  # twice the half is exact
     else:
         grad.mul_(step_size / 2)
         noise.mul_(step_size.sqrt())
-    torch.add(noise.sub_(grad), old.position, out=new.position)
-    room.moved.copy_(torch.sub(new.position, center, out=one)[0])
+    torch.add(noise.sub_(grad), position, out=block.new.position)
+    scratch.moved.copy_(torch.sub(block.new.position, block.center, out=scratch.one)[0])
 
 
 def _rmsprop(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from slt_notebook.core.capabilities import capabilities
 from slt_notebook.runs.execute.lockstep import Lockstep
 from slt_notebook.runs.execute.shared import Shared
 from slt_notebook.runs.plan import partition
@@ -48,7 +49,7 @@ def _largest_group(shared: Shared, task: Task, speed: Speed) -> int:
     single = speed.executor is not None or speed.chain_chunk is not None or bool(speed.compile)
     single |= task.probe_dtype != "float32" or shared.device.type != "cpu"
     count = len(task.chains)
-    if single or count < 2 or getattr(shared.loss, "gradient", None) is not None:
+    if single or count < 2 or capabilities(shared.loss).gradient is not None:
         return 1
     size = sum(value.numel() for value in shared.loss.params.values())
     work = partition.work(size, task, shared.data)

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value, vmap
 
+from slt_notebook.core.capabilities import capabilities
 from slt_notebook.core.potential import Potential, mean_loss
 from slt_notebook.core.space import Space
 from slt_notebook.core.types import Batch
@@ -71,7 +72,7 @@ class Lockstep:
         self._names = list(dict.fromkeys(p.name for space in self.spaces for p in space.pieces))
         # A thread of its own, since the loss keeps a module for every thread that calls it.
         self._pool = ThreadPoolExecutor(1, "slt-lockstep")
-        form = getattr(self.loss, "batched", self.loss)
+        form = capabilities(self.loss).batched
         fixed = {k: v for k, v in self.loss.params.items() if k not in self._names}
 
         def losses(moving, batch):
@@ -229,7 +230,7 @@ class LockstepEvaluator:
     @property
     def potential(self) -> Potential:
         """The potential of the run; its gradients come from the barrier."""
-        return replace(self.own.potential, together=self._gradients)
+        return replace(self.own.potential, joint_gradient=self._gradients)
 
     def _gradients(self, position: Tensor, batches: list[Batch]):
         return self.lockstep.gradients(self.number, position, batches)

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from slt_notebook.core.capabilities import capabilities
 from slt_notebook.core.chunking import Fit, attempt, refuse
 from slt_notebook.core.compilation import Compiler
-from slt_notebook.core.potential import Potential, pinned, shapes
+from slt_notebook.core.potential import Potential, shapes
 from slt_notebook.core.types import Batch, Params
 from slt_notebook.errors import InputError, NotReproducible, say
 from slt_notebook.models.probes import Probe
@@ -88,10 +89,7 @@ def evaluate(
 
 
 def _compiled(compiler: Compiler, loss: Any, params: Params, part: Batch) -> Tensor:
-    def make(compiled):
-        own = getattr(loss, "pinned_evaluate", None)
-        return compiled(pinned(loss) if own is None else own())
-
+    make = lambda compiled: compiled(capabilities(loss).traceable_evaluate())
     what = f"probe evaluation of {len(next(iter(part.values())))} examples"
     return compiler.call(what, shapes(part), make, loss.evaluate, dict(params), part)
 

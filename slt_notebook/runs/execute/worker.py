@@ -15,8 +15,7 @@ from slt_notebook import names
 from slt_notebook.core import streams
 from slt_notebook.core.potential import Potential
 from slt_notebook.core.sampler_loop import walk
-from slt_notebook.core.steppers.blocked import of_chains
-from slt_notebook.core.types import Kernel, column
+from slt_notebook.core.types import Kernel, column, kernel_of_chains
 from slt_notebook.runs.execute.batches import Batches, to_device
 from slt_notebook.runs.execute.buffer import Buffer
 from slt_notebook.runs.execute.exact_draws import exact_deviation, exact_steps
@@ -53,7 +52,7 @@ def run_chains(job: Job, rows: tuple[int, ...]) -> None:
     device = potential.center.device
     pick = torch.tensor(rows, device=device)
     potential = replace(potential, nbeta=potential.nbeta[pick], gamma=potential.gamma[pick])
-    kernel = of_chains(task.kernel, rows)
+    kernel = kernel_of_chains(task.kernel, rows)
     start = kernel.init(potential.center.expand(len(rows), -1).clone())
     first, saved = job.store.resume_point(rows)
     leaves, spec = tree_flatten(start)
@@ -137,9 +136,11 @@ def _controls(job: Job, chains: _Chains) -> None:
             continue
         one = slice(place, place + 1)
         state = tree_map(lambda leaf, one=one: leaf[one], chains.state)
-        scale = of_chains(chains.kernel, [place]).metric.current(state.metric, state.position)
+        scale = kernel_of_chains(chains.kernel, [place]).metric.current(
+            state.metric, state.position
+        )
         gamma = column(potential.gamma[one], state.position)
-        variance = of_chains(chains.kernel, [place]).free_variance(gamma, scale)
+        variance = kernel_of_chains(chains.kernel, [place]).free_variance(gamma, scale)
         deviation = torch.where((gamma > 0) & (variance > 0), variance, torch.nan).sqrt()
         if not bool(deviation.isfinite().all()):
             continue
