@@ -17,7 +17,7 @@ def evidence(chosen=True) -> xr.Dataset:
     data["llc"] = (dims, 10 + np.arange(12.0).reshape(shape))
     data["llc"][1][0, 0, 2] = np.nan
     verdict = np.full(shape, "trusted", dtype=object)
-    verdict[:, :, 0] = "reference for the next step size"
+    verdict[:, :, 0] = "reference for next step"
     verdict[:, :, 2] = "depends on the step size"
     verdict[0, 0, 2] = "unstable"
     data["verdict"] = (dims, verdict.astype(str))

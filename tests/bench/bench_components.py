@@ -4,7 +4,7 @@ python -m tests.bench.bench_components derive      components of SmolLM2-135M's 
 python -m tests.bench.bench_components prefix      restricted sampling with and without a prefix
 python -m tests.bench.bench_components devinterp   susceptibilities of 8 heads, both sides
 python -m tests.bench.bench_components sweep       all heads + full of tiny-lm (54 TFLOP)
-python -m tests.bench.bench_components group       small runs in step, and one after the other
+python -m tests.bench.bench_components group       small runs in lockstep, and one after the other
 """
 
 import argparse
@@ -185,7 +185,7 @@ def sweep(draws: int) -> None:
 
 
 def group(draws: int, rounds: int) -> None:
-    """Small components in step against one after the other: what a further draw of all costs.
+    """Small components in lockstep against one after the other: what a further draw of all costs.
 
     Heads of a two-layer transformer of width 32 (batch 8 x 16, a probe of 16 x 16) and layers of a
     deep linear network (6 of 16 x 16, batch 32, a probe of 256).  `chain_chunk` keeps runs apart.
@@ -210,7 +210,7 @@ def group(draws: int, rounds: int) -> None:
         spent = {}
         for number in range(rounds):
             for count in (length // 4, length):
-                for side, chunk in (("apart", 4), ("in step", None)):
+                for side, chunk in (("apart", 4), ("lockstep", None)):
                     began, used = time.perf_counter(), time.process_time()
                     slt.sample(
                         loss, data, components=parts_, probes=[probe], kernel=slt.SGLD(1e-4),
@@ -220,7 +220,7 @@ def group(draws: int, rounds: int) -> None:
                     took = time.perf_counter() - began, time.process_time() - used
                     spent[side, count, number] = took
         print(f"{name}, 4 chains x {length} draws:")
-        _compare(spent, "apart", "in step", rounds, length, length // 4)
+        _compare(spent, "apart", "lockstep", rounds, length, length // 4)
 
 
 def _compare(spent: dict, slow: str, fast: str, rounds: int, draws: int, fewer: int) -> None:

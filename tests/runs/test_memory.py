@@ -171,7 +171,7 @@ def test_a_loss_on_the_device_where_it_is_costs_no_second_model():
         assert a.data_ptr() == b.data_ptr() == dict(loss.params)[name[6:]].data_ptr()
 
 
-def test_a_chunk_is_cut_before_the_run_where_memory_is_short(monkeypatch):
+def test_a_chunk_is_made_smaller_before_the_run_where_memory_is_short(monkeypatch):
     module = torch.nn.Linear(4096, 512)
     loss = slt.supervised(module, lambda out, y: out.square().sum(1) - y)
     data = slt.array_probe("d", np.ones((64, 4096), "f"), np.ones(64, "f"))
@@ -202,7 +202,7 @@ class Syncs(TorchDispatchMode):
 )
 @pytest.mark.parametrize("batch_size", [8, 24])
 def test_no_step_makes_the_host_wait_for_the_device(kernel, batch_size, monkeypatch):
-    """The way that is taken on a GPU, walked on a CPU where waits can be counted."""
+    """The code path of a GPU, run on a CPU where waits can be counted."""
     monkeypatch.setattr(worker, "may_ask", lambda device: False)
     monkeypatch.setattr(worker, "_controls", lambda *a: None)  # their number grows to 8
     counts = {}
@@ -223,7 +223,7 @@ def test_no_step_makes_the_host_wait_for_the_device(kernel, batch_size, monkeypa
     assert counts[12] == counts[28]  # what a run does once; nothing a step
 
 
-def test_the_way_of_a_gpu_gives_the_same_draws_and_stops_the_same_chains(monkeypatch):
+def test_the_code_path_of_a_gpu_gives_the_same_draws_and_stops_the_same_chains(monkeypatch):
     rng = np.random.default_rng(0)
     data = slt.array_probe("d", rng.normal(size=(24, 3)), rng.normal(size=24))
 

@@ -1,4 +1,4 @@
-"""What a run promises: the right law, the same numbers however it is cut, and nothing lost."""
+"""What a run promises: the right law, the same numbers however it is divided, and nothing lost."""
 
 import json
 import signal

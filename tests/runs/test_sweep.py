@@ -57,7 +57,7 @@ def test_dims_and_labels(swept):
     assert np.isfinite(loss.values[..., 0, 0]).all() and found.finished
 
 
-def test_a_run_of_a_sweep_is_the_run_alone(swept, points, tmp_path):
+def test_a_run_of_a_sweep_is_the_single_run(swept, points, tmp_path):
     folder, found, data = swept
     single = slt.sample(
         points["step10"], data, probes=[data], components="l1.h2", store=tmp_path / "b", **FAST
@@ -67,13 +67,13 @@ def test_a_run_of_a_sweep_is_the_run_alone(swept, points, tmp_path):
     for path in ("sampling", "probe/train"):
         one = single[path].to_dataset()
         assert inside[path].to_dataset().identical(stored[path].to_dataset())
-        # Heads of a layer walk in step, which changes rounding only: see test_group.
+        # Heads of a layer are evaluated in lockstep, which changes rounding only.
         xr.testing.assert_allclose(one, stored[path].to_dataset(), rtol=2e-5)
         assert one.attrs == stored[path].attrs
     assert float(slt.llc(inside)["mean"]) == pytest.approx(float(slt.llc(single)["mean"]), rel=1e-4)
 
 
-def test_out_of_step_a_run_of_a_sweep_is_bit_equal_to_the_run_alone(points, text, tmp_path):
+def test_without_lockstep_a_run_of_a_sweep_is_bit_equal_to_a_single_run(points, text, tmp_path):
     data, settings = text[2], {**FAST, "chain_chunk": 2}  # one run after the other
     loss = points["step10"]
     single = slt.sample(loss, data, probes=[data], components="l1.h2", **settings).tree

@@ -41,7 +41,7 @@ MEANING = {
     "too few draws": "too few effective draws to tell (use more steps)",
     "half the step is unstable": "half the step diverged",
     "depends on the step size": "half the step gives another LLC (use larger batches)",
-    "reference for the next step size": "",
+    "reference for next step": "",
 }
 """What each verdict means, in a sentence that says why nothing is trusted."""
 
@@ -125,7 +125,7 @@ def verdict(row: dict[str, Any], half: dict[str, Any] | None, sure: float = SURE
     if not row["ess"] >= 20:
         return "too few draws"
     if half is None:
-        return "reference for the next step size"
+        return "reference for next step"
     if not np.isfinite(row["halved"]):
         return "half the step is unstable"
     # What cannot be told apart is not the same: errors must also be small enough to tell.

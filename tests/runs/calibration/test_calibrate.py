@@ -157,7 +157,7 @@ def test_batches_so_small_that_they_heat_the_chain_are_refused():
 
 
 def test_the_smallest_step_checks_the_next_and_is_not_chosen():
-    assert verdicts.verdict(row(), None) == "reference for the next step size"
+    assert verdicts.verdict(row(), None) == "reference for next step"
 
 
 def test_bad_input():
