@@ -1,0 +1,1 @@
+"""Estimators: functions of a run, or of several, that return labelled results; no torch."""

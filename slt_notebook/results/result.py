@@ -146,7 +146,9 @@ def resolve(run: Any) -> Result:
         if node is not tree and (node.data_vars or node.coords)
     }
     known = {k: v for k, v in groups.items() if k == names.SAMPLING or k.startswith(names.PROBE)}
-    return Result(MappingProxyType(known), MappingProxyType(dict(tree.attrs)))
+    return Result(
+        MappingProxyType(known), MappingProxyType({str(k): v for k, v in tree.attrs.items()})
+    )
 
 
 def probe_of_loss(array: xr.DataArray) -> xr.Dataset:

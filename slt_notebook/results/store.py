@@ -61,6 +61,19 @@ def probe_groups(tree: xr.DataTree) -> list[str]:
     return list(tree[names.PROBE].children) if names.PROBE in tree.children else []
 
 
+def group_of(tree: xr.DataTree, path: str) -> xr.Dataset:
+    """Return the Dataset of one group of a tree.
+
+    Raises:
+        InputError: No such group.
+    """
+    node = tree[path] if path.split("/")[0] in tree.children else None
+    if not isinstance(node, xr.DataTree):
+        found = ", ".join(tree.children) or "no groups"
+        raise InputError(say(f"a tree with {found}", f"a group {path!r}", "pass a run or a sweep"))
+    return node.to_dataset(inherit=False)
+
+
 def as_tree(run: Any) -> xr.DataTree:
     """Return the tree of a run given as a tree, a path, or an object with a `.tree`.
 
@@ -192,7 +205,7 @@ def _check_variables(root: Path, tree: xr.DataTree) -> None:
     wanted = {names.SAMPLING: (names.LOSS, names.INIT_LOSS)}
     wanted |= {f"{names.PROBE}/{p}": (names.LOSS,) for p in probe_groups(tree)}
     for group, variables in wanted.items():
-        lost = [v for v in variables if v not in tree[group].data_vars]
+        lost = [v for v in variables if v not in group_of(tree, group).data_vars]
         if lost:
             raise StoreError(
                 say(

@@ -21,7 +21,7 @@ import xarray as xr
 from slt_notebook import names
 from slt_notebook.errors import InputError, StoreError, StoreMismatch, nearest, say
 from slt_notebook.results.stacked import LEADING, run_attrs, stack
-from slt_notebook.results.store import as_tree, open_run, probe_groups
+from slt_notebook.results.store import as_tree, group_of, open_run, probe_groups
 
 T = TypeVar("T")
 _FREE = ("component", "model", "data", "draws")  # fields of a task that may differ in a sweep
@@ -57,8 +57,7 @@ def open_sweep(folder: str | os.PathLike) -> xr.DataTree:
     first = attrs[runs[0]["path"]]
     groups = {"/": xr.Dataset(attrs=first | {"slt_sweep": str(root.name)})}
     for path in [names.SAMPLING, *(f"{names.PROBE}/{p}" for p in probe_groups(model))]:
-        group = model[path].to_dataset(inherit=False)
-        groups[f"/{path}"] = stack(group, path, labels, paths, most)
+        groups[f"/{path}"] = stack(group_of(model, path), path, labels, paths, most)
     tree = xr.DataTree.from_dict(groups, name=root.name)
     tree.encoding["source"] = str(root)
     return tree
@@ -98,13 +97,11 @@ def as_sweep(sweep: Any) -> xr.DataTree:
     if isinstance(sweep, str | os.PathLike) and (Path(sweep) / names.SWEEP_INDEX).exists():
         return open_sweep(sweep)
     tree = as_tree(sweep)
-    if names.SAMPLING not in tree.children:
-        found = ", ".join(tree.children) or "no groups"
-        raise InputError(say(f"a tree with {found}", "a group 'sampling'", "pass a run or sweep"))
-    if names.COMPONENT in tree[names.SAMPLING].dims:
+    sampling = group_of(tree, names.SAMPLING)
+    if names.COMPONENT in sampling.dims:
         return tree
     groups = {"/": tree.to_dataset()}
-    name = tree[names.SAMPLING].attrs.get(names.A_COMPONENT, "full")
+    name = sampling.attrs.get(names.A_COMPONENT, "full")
     axes = {names.CHECKPOINT_DIM: [""], names.COMPONENT: [name]}
     for node in tree.subtree:
         if node.path != "/" and node.data_vars:
@@ -127,7 +124,7 @@ def run_of(sweep: Any, **labels: Any) -> xr.DataTree:
         InputError: An unknown label (the nearest are given), or one that is missing.
     """
     tree = as_sweep(sweep)
-    group = tree[names.SAMPLING]
+    group = group_of(tree, names.SAMPLING)
     chosen = {}
     for dim in LEADING:
         if dim not in group.dims:
@@ -177,7 +174,7 @@ def map_runs(
         over: The leading dims to go along; those that the sweep does not have are skipped.
         labels: Of the other leading dims, as for `run_of`.
     """
-    group = sweep[names.SAMPLING]
+    group = group_of(sweep, names.SAMPLING)
     dims = [d for d in over if d in group.dims]
     known = [[str(v) for v in group[d].values] for d in dims]
     found = {}

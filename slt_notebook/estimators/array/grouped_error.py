@@ -73,8 +73,9 @@ def correlation_deviations(
         whole: r, the sum of the shares.
     """
     work = np.empty_like(whole)
+    kind = whole.dtype
     for m, va, vb in zip(shares, a, b, strict=True):
-        np.add(va / 2, vb / 2, out=work)
+        np.add((va / 2).astype(kind), (vb / 2).astype(kind), out=work)
         m -= np.multiply(work, whole, out=work)
         yield m
 

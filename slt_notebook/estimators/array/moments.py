@@ -79,12 +79,10 @@ class Traces:
         """`[series]`, True where the standard deviation is above 0."""
         return np.asarray(self.sd > 0)
 
-    def variance_shares(
-        self, group: slice, series: Any = slice(None), dtype: DTypeLike = None
-    ) -> Array:
+    def variance_shares(self, group: slice, series: Any = slice(None)) -> Array:
         """Return `[series]`, what a group of draws adds to the variance of each series."""
         part = self.z[group, series]
-        return np.einsum("ij,ij->j", part, part, dtype=dtype) / self.freedom
+        return np.einsum("ij,ij->j", part, part) / self.freedom
 
 
 def common(a: Raw, b: Raw) -> tuple[Raw, Raw]:

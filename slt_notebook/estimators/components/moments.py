@@ -1,5 +1,4 @@
-"""First and second moments of the losses of a sweep, from which refined LLCs and susceptibilities
-are made.
+"""First and second moments of a sweep, for refined LLCs and susceptibilities.
 
     phi = L(w) - L(w*)       the observable of a component: L the mean loss of a training probe
     E[l_k],  Cov(phi, l_k),  E[phi],  Cov(phi, L)       for every token k of a shown probe
@@ -23,7 +22,7 @@ from slt_notebook.estimators.health import rho_loc
 from slt_notebook.results.result import LABELS, Result, resolve
 from slt_notebook.results.settings import one_setting
 from slt_notebook.results.stacked import LEADING
-from slt_notebook.results.store import plain_text, probe_groups, read
+from slt_notebook.results.store import group_of, plain_text, probe_groups, read
 from slt_notebook.results.sweep import as_sweep, map_runs
 
 PIECE = "piece"
@@ -52,7 +51,7 @@ def moments(sweep: Any, *, probe: str | None = None, train: str | None = None) -
         return sweep
     tree = as_sweep(sweep)
     name, train = _names(tree, probe, train)
-    shown = tree[f"{names.PROBE}/{name}"].to_dataset(inherit=False)
+    shown = group_of(tree, f"{names.PROBE}/{name}")
     dims = [d for d in LEADING if d in shown[names.LOSS].dims]
     sizes = [shown.sizes[d] for d in dims]
     inner = [d for d in (names.EXAMPLE, names.TOKEN) if d in shown[names.LOSS].dims]
@@ -73,12 +72,12 @@ def moments(sweep: Any, *, probe: str | None = None, train: str | None = None) -
     out["rho_loc"] = (dims, rho)
     init = shown[names.INIT_LOSS]
     out[names.INIT_LOSS] = (init.dims, read(init))
-    base = tree[f"{names.PROBE}/{train}"].to_dataset(inherit=False)[names.INIT_LOSS]
+    base = group_of(tree, f"{names.PROBE}/{train}")[names.INIT_LOSS]
     axes = [d for d in base.dims if d != names.CHECKPOINT_DIM]
     out["init_train"] = base.astype("f8").mean(axes)
     coords = {d: shown[d] for d in (*dims, *inner)}
     coords |= {k: shown[k] for k in (*LABELS, names.TRAINING_STEP) if k in shown}
-    sampling = tree[names.SAMPLING].to_dataset(inherit=False)
+    sampling = group_of(tree, names.SAMPLING)
     coords |= {k: v for k, v in sampling.coords.items() if k == names.A_SPACE_DIM}
     about = {"probe": name, "train": train, "kind": shown.attrs.get("kind", "")}
     attrs = about | one_setting(sampling)

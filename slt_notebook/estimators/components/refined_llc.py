@@ -16,6 +16,7 @@ from slt_notebook.estimators.llc.llc import llc, pooled_llc
 from slt_notebook.results.result import LABELS, resolve
 from slt_notebook.results.settings import SETTINGS
 from slt_notebook.results.stacked import LEADING
+from slt_notebook.results.store import group_of
 from slt_notebook.results.sweep import as_sweep, map_runs
 
 NORMALIZATIONS = ("none", "standardize", "minmax")
@@ -56,7 +57,7 @@ def refined_llc(
     if probe is not None or (isinstance(sweep, xr.Dataset) and "mean_phi" in sweep):
         return _by_token(moments(sweep, probe=probe))
     tree = as_sweep(sweep)
-    group = tree[names.SAMPLING]
+    group = group_of(tree, names.SAMPLING)
     dims = [d for d in LEADING if d in group.dims]
     sizes = [group.sizes[d] for d in dims]
     keys = ("llc", "mcse", "ess", "rhat", "virial", "lower", "upper", "rho_loc")
@@ -203,8 +204,11 @@ def cluster_curves(
         x = (x - x.mean(1, keepdims=True)) / x.std(1, keepdims=True)
     elif normalize == "minmax":
         x = (x - x.min(1, keepdims=True)) / np.ptp(x, axis=1)[:, None]
-    labels = KMeans(k, n_init=20, random_state=seed).fit_predict(x)
-    width = silhouette_samples(x, labels) if len(set(labels)) > 1 else np.full(len(x), np.nan)
+    # pyright infers the type of n_init from its default, "auto".
+    means = KMeans(k, n_init=20, random_state=seed)  # pyright: ignore[reportArgumentType]
+    labels = means.fit_predict(x)
+    several = len(set(labels)) > 1
+    width = np.asarray(silhouette_samples(x, labels)) if several else np.full(len(x), np.nan)
     return xr.Dataset(
         {"cluster": (names.COMPONENT, labels), "silhouette": (names.COMPONENT, width)},
         {names.COMPONENT: value[names.COMPONENT].values},

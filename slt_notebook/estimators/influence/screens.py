@@ -186,7 +186,8 @@ def _control(
         return z.T @ w
 
     off = ~(i[:, None] == j) if a is b else np.ones((len(i), len(j)), bool)
-    value = float(stats.pearsonr(table(a, b)[off], table(c, d)[off])[0])
+    found: Any = stats.pearsonr(table(a, b)[off], table(c, d)[off])
+    value = float(found.statistic)
     do = "raise nbeta or lower gamma until the data matter" if value > 0.9 else ""
     own = _seed(result)
     if own is not None and own == _seed(control):

@@ -80,7 +80,8 @@ def loss_moments(run: Any, *, probe: Any = None, unit: str = "sequence") -> xr.D
 
 
 def _variance_error(traces: Traces) -> np.ndarray:
-    shares = [traces.variance_shares(g, dtype=np.float64) for g in traces.groups]
+    square = lambda z: np.einsum("ij,ij->j", z, z, dtype=np.float64)
+    shares = [square(traces.z[g]) / traces.freedom for g in traces.groups]
     whole = np.nan_to_num(traces.sd) ** 2
     error = grouped_error(covariance_deviations(shares, traces.weights, whole))
     return np.where(traces.usable, error, np.nan)

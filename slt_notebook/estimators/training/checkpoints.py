@@ -10,6 +10,7 @@ import xarray as xr
 
 from slt_notebook import names
 from slt_notebook.errors import InputError, say
+from slt_notebook.results.store import group_of
 from slt_notebook.results.sweep import as_sweep, map_runs
 
 
@@ -48,7 +49,7 @@ def over_checkpoints(
     References: Lee et al. 2025 (arXiv:2510.12071).
     """
     tree = as_sweep(sweep)
-    sampling = tree[names.SAMPLING]
+    sampling = group_of(tree, names.SAMPLING)
     if names.CHECKPOINT_DIM not in sampling.dims:
         raise InputError(say("no checkpoints", "a sweep over them", "slt.sweep(checkpoints=...)"))
     labels = [str(v) for v in sampling[names.CHECKPOINT_DIM].values]
