@@ -18,11 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from slt_notebook.errors import InputError, say
-from slt_notebook.models.causal_lm import causal_lm
-from slt_notebook.models.components.patterns import Parts, refuse_overlap
 from slt_notebook.models.probes import Probe
 from slt_notebook.runs.execute.grouping import lockstep_groups, make_lockstep
 from slt_notebook.runs.execute.shared import Shared
@@ -32,6 +28,7 @@ from slt_notebook.runs.prepare import check_inputs, device_of, plan_task, prepar
 from slt_notebook.runs.show import is_interactive, watch_sweep
 from slt_notebook.runs.store.sweep_folder import Entry, check_settings, complete, write_index
 from slt_notebook.runs.sweep_handle import Groups, Sweep
+from slt_notebook.runs.sweep_inputs import component_names, loss_of, losses_by_label
 
 
 def sweep(
@@ -96,17 +93,18 @@ def run_sweep(
 ) -> Sweep:
     """See `sweep`."""
     datasets = dict(data) if isinstance(data, Mapping) else {"": data}
-    points = _points(loss, checkpoints)
+    points = losses_by_label(loss, checkpoints)
     patterns = [components] if isinstance(components, str) else list(components)
     first_label = next(iter(points))
-    first = _loss_of(points[first_label], first_label)
+    first = loss_of(points[first_label], first_label)
     for probe in datasets.values():
         probes = check_inputs(first, probe, probes)
     share = partial(
         Shared, probes=probes, device=device_of(first, speed), probe_dtype=settings.probe_dtype
     )
     start = {d: share(first, probe) for d, probe in datasets.items()}
-    known, chosen = _components(next(iter(start.values())), patterns)
+    known = next(iter(start.values())).parts
+    chosen = component_names(known, patterns)
     folder = (
         Path(tempfile.mkdtemp(prefix="slt-")) / "sweep"
         if store is None
@@ -119,7 +117,7 @@ def run_sweep(
 
     def groups(stop: threading.Event) -> Groups:
         for label, point in points.items():
-            made = first if label == first_label else _loss_of(point, label)
+            made = first if label == first_label else loss_of(point, label)
             for d, probe in datasets.items():
                 check_inputs(made, probe, probes)
                 shared = start[d] if label == first_label else share(made, probe)
@@ -180,66 +178,3 @@ def _groups_of(
             raise
         done = len(members) - len(runs) if len(places) == len(here) else 0
         yield done, runs
-
-
-def _points(loss: Any, checkpoints: Any) -> dict[str, Any]:
-    """Label to a loss, a model, or a function that makes one."""
-    if checkpoints is None:
-        return {"": loss}
-    if isinstance(checkpoints, Mapping):
-        points = {str(k): v for k, v in checkpoints.items()}
-    else:
-        labels = [str(c) for c in checkpoints]
-        if hasattr(loss, "evaluate") or isinstance(loss, nn.Module) or not callable(loss):
-            raise InputError(
-                say(
-                    "checkpoints by label with one loss",
-                    "a function from a label to a loss or model, or checkpoints={label: loss}",
-                    "pass lambda step: slt.load('tiny-lm', revision=step)[0] as the loss",
-                )
-            )
-        points = {label: lambda label=label: loss(label) for label in labels}
-        if len(points) < len(labels):
-            raise InputError(say(f"checkpoints {labels}", "distinct labels", "name each once"))
-    if not points:
-        raise InputError(say("no checkpoints", "at least one", "see slt.revisions"))
-    return points
-
-
-def _loss_of(point: Any, label: str) -> Any:
-    """The loss of a checkpoint, made if need be."""
-    made = point() if callable(point) and not hasattr(point, "evaluate") and not isinstance(
-        point, nn.Module
-    ) else point  # fmt: skip
-    if isinstance(made, tuple):  # what slt.load returns
-        made = made[0]
-    if isinstance(made, nn.Module):
-        made = causal_lm(made)
-    if not hasattr(made, "evaluate"):
-        raise InputError(
-            say(
-                f"a {type(made).__name__} at checkpoint {label!r}",
-                "a loss of the kit or a Hugging Face model",
-                "wrap the model: slt.causal_lm(model)",
-            )
-        )
-    return made
-
-
-def _components(shared: Shared, patterns: Sequence[str]) -> tuple[Parts, list[str]]:
-    """Names of all components asked for, each once; tied ones are refused."""
-    if not patterns:
-        raise InputError(say("no components", "at least one", "pass components=['full']"))
-    known = shared.parts
-    chosen: dict[str, None] = {}
-    for pattern in patterns:
-        if not isinstance(pattern, str):
-            raise InputError(say(f"component {pattern!r}", "a name", "pass a string"))
-        chosen |= dict.fromkeys(["full"] if pattern.strip() == "full" else known.expand(pattern))
-    whole: dict[tuple, str] = {}
-    for name in chosen:
-        pieces = tuple(sorted(known.resolve(name).pieces, key=repr))
-        if pieces in whole:
-            refuse_overlap([known.resolve(whole[pieces]), known.resolve(name)], "components")
-        whole[pieces] = name
-    return known, list(chosen)
