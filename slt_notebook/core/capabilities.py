@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from slt_notebook.core.types import Batch, LossFn, Params
 
@@ -30,6 +30,8 @@ class Capabilities:
             called from all threads: for the compiler.
         traceable_evaluate: the same for evaluations without a gradient.
         prepare_thread: is called in each thread before the first use of `batched`.
+        module: gives the module whose parameters, by name, are those of the loss; None where there
+            is none.
         gradient: the gradient in closed form, of many chains at once; None where there is none.
         restrict: makes the losses of single components, which compute less than the whole model;
             see `slt_notebook.models.components.restriction`.  None where there are none.
@@ -39,6 +41,7 @@ class Capabilities:
     traceable: Callable[[bool], LossFn]
     traceable_evaluate: Callable[[], LossFn]
     prepare_thread: Callable[[], None] = nothing
+    module: Callable[[], nn.Module] | None = None
     gradient: Gradient | None = None
     restrict: Callable[..., Any] | None = None
 

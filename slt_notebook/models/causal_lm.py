@@ -1,4 +1,4 @@
-"""What is the per-token loss of a Hugging Face causal language model?
+"""The per-token loss of Hugging Face causal language models.
 
     loss[i, k] = -log p(x_k | x_0 .. x_{k-1}),   k = 1 .. T-1, in nats
 
@@ -14,82 +14,16 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn import functional as F
 
 from slt_notebook.core.capabilities import Capabilities
 from slt_notebook.core.types import Batch, LossFn, Params
 from slt_notebook.errors import InputError, say
-from slt_notebook.models.chunked_cross_entropy import LinearCrossEntropy
-from slt_notebook.models.losses import Shells, moved, require_fields, shell, trained
-
-PREFIX = "prefix"
-"""Field of a batch: hidden states before the first layer that moves, `[example, position, dim]`."""
-REST = "rest"
-"""Field of a batch: what heads that do not move add to the stream, `[example, position, dim]`."""
-
-CHUNK_BYTES = 4 << 20
-"""Logits held at once where no gradient is needed: about what a core's cache holds."""
-LARGE_LOGITS = 256 << 20
-"""Bytes of logits from which a gradient on a GPU takes them in chunks too."""
-MIN_ROWS = 128
-"""Tokens whose logits are made at once, at least: with fewer, reading the unembedding from memory
-takes longer than the product (256 tokens, vocabulary 50257: .63 s by 20 rows, .39 s by 128)."""
-
-
-class TokenLosses(nn.Module):
-    """A causal LM whose output is its per-token loss `[example, token]`, padding not yet marked."""
-
-    def __init__(self, model: nn.Module, split: bool):
-        super().__init__()
-        self.model = model
-        self.split = split  # trunk and unembedding can be called apart
-        self.held: Tensor | None = None  # what a cut model goes on from, see `prefix`
-        self.rest: Tensor | None = None  # what an attention of one head adds, see `one_head`
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        form: str = "plain",
-        counted: Tensor | None = None,
-        prefix: Tensor | None = None,
-        rest: Tensor | None = None,
-    ):
-        """`form`: "plain", "chunked" (no gradient wanted) or "fused" (gradient made on the way)."""
-        self.held, self.rest = prefix, rest
-        try:
-            return self._losses(input_ids, form, counted)
-        finally:
-            self.held = self.rest = None
-
-    def _losses(self, input_ids: Tensor, form: str, counted: Tensor | None) -> Tensor:
-        targets = input_ids[:, 1:]
-        if not self.split:
-            logits = self.model(input_ids=input_ids, use_cache=False).logits[:, :-1]
-            return token_cross_entropy(logits, targets)
-        hidden = self.model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
-        hidden = hidden[:, :-1]
-        head = self.model.get_output_embeddings()
-        if form == "plain" or (form == "fused" and type(head) is not nn.Linear):
-            return token_cross_entropy(head(hidden), targets)
-        flat, wanted = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1)
-        if form == "fused":
-            ahead = flat.device.type == "cpu"
-            losses = LinearCrossEntropy.apply(
-                flat, head.weight, head.bias, wanted, counted.reshape(-1), ahead
-            )
-            return losses.reshape(targets.shape)
-        rows = max(MIN_ROWS, CHUNK_BYTES // (4 * head.weight.shape[0]))
-        parts = [
-            token_cross_entropy(head(flat[i : i + rows]), wanted[i : i + rows])
-            for i in range(0, len(flat), rows)
-        ]
-        return torch.cat(parts).reshape(targets.shape)
-
-
-def token_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """`logsumexp(logits) - logits[target]` over the last axis, in float32."""
-    flat = logits.float().reshape(-1, logits.shape[-1])
-    return F.cross_entropy(flat, targets.reshape(-1), reduction="none").reshape(targets.shape)
+from slt_notebook.models.components.restriction import LayerRestrictor
+from slt_notebook.models.losses import require_fields
+from slt_notebook.models.probes import Probe
+from slt_notebook.models.shells import Shells, shell
+from slt_notebook.models.token_losses import LARGE_LOGITS, PREFIX, REST, TokenLosses
+from slt_notebook.models.weights import moved, trained
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,8 +31,16 @@ class CausalLMLoss:
     """Per-token next-token loss of a causal LM; see `causal_lm`.
 
     Attributes:
-        depth: layers that are not computed, because batches carry what they give: see `prefix`.
-        rest: whether an attention has one head, and batches carry the others': see `one_head`.
+        shells: of a `TokenLosses`.
+        params: the trained parameters by name.
+        vocabulary: number of token ids.
+        longest: positions that the model can read, or None where it does not say.
+        description: class of the model.
+        depth: layers that are not computed, because batches carry their output: see
+            `components.prefix`.
+        rest: whether an attention has one head, and batches carry what the others add: see
+            `components.single_head`.
+        kind: of its probes.
     """
 
     shells: Shells
@@ -111,6 +53,7 @@ class CausalLMLoss:
     kind: str = field(default="text", init=False)
 
     def __call__(self, params: Params, batch: Batch) -> Tensor:
+        """Losses `[example, token]`, differentiable; NaN at padding."""
         ids = batch["input_ids"]
         # On a GPU smaller logits cost less in one piece than in chunks.
         large = ids.device.type == "cpu" or 4 * ids.numel() * self.vocabulary > LARGE_LOGITS
@@ -119,6 +62,7 @@ class CausalLMLoss:
         )
 
     def evaluate(self, params: Params, batch: Batch) -> Tensor:
+        """The same without a gradient."""
         with torch.no_grad():
             return self._losses(params, batch, "chunked")
 
@@ -132,13 +76,17 @@ class CausalLMLoss:
             traceable_evaluate=lambda: self._traceable(False, "chunked"),
             # A copy made under `vmap` would hold wrapped buffers.
             prepare_thread=partial(self.shells.prepare, eager=True),
+            module=lambda: self.shells.get().get_submodule("model"),
+            restrict=partial(LayerRestrictor, self),
         )
 
     def _traceable(self, batched: bool, form: str) -> LossFn:
         fixed = replace(self, shells=self.shells.of_all_threads(batched))
         return partial(fixed._losses, form=form)
 
-    def _losses(self, params: Params, batch: Batch, form="plain", eager=False) -> Tensor:
+    def _losses(
+        self, params: Params, batch: Batch, form: str = "plain", eager: bool = False
+    ) -> Tensor:
         inner = {f"model.{name}": value for name, value in params.items()}
         counted = batch["attention_mask"][:, 1:] > 0
         held = batch[PREFIX] if self.depth else None
@@ -146,8 +94,8 @@ class CausalLMLoss:
         loss = functional_call(self.shells.get(eager), inner, given)
         return torch.where(counted, loss, torch.nan)
 
-    def check(self, data) -> None:
-        """That the ids of `data` are in the vocabulary and its sequences fit.
+    def check(self, data: Probe) -> None:
+        """Check that the ids of `data` are in the vocabulary and its sequences fit.
 
         Raises:
             InputError: with the largest id, or the longest sequence, and what the model takes.
@@ -171,7 +119,8 @@ class CausalLMLoss:
                 )
             )
 
-    def to(self, device) -> "CausalLMLoss":
+    def to(self, device: torch.device | str) -> "CausalLMLoss":
+        """The loss with its weights on `device`."""
         return replace(self, shells=self.shells.to(device), params=moved(self.params, device))
 
 

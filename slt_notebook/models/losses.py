@@ -1,13 +1,10 @@
-"""What is a loss function of the kit, and how does one get it from any torch module?
+"""Losses of the kit: pure functions of parameters and batch, from any torch module or function.
 
 A loss is a pure function `(params, batch) -> [example, *token]` together with the trained
-parameters w*.  The module that a user passes in is never touched: the kit keeps a *shell* of it, a
+parameters w*.  The module that a user passes in is never changed: the kit keeps a *shell* of it, a
 copy that shares the weights' storage, is in eval mode and takes its parameters from outside.
 """
 
-import copy
-import hashlib
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -21,132 +18,47 @@ from slt_notebook.core.capabilities import Capabilities, Gradient, plain
 from slt_notebook.core.types import Batch, Params
 from slt_notebook.errors import InputError, say
 from slt_notebook.models.probes import Probe
+from slt_notebook.models.shells import Shells, shell
+from slt_notebook.models.weights import HALF, moved, trained
 
 
 class Loss(Protocol):
-    """What `sample` takes: build one with `causal_lm`, `supervised` or `loss_fn`."""
+    """What `sample` takes: build one with `causal_lm`, `supervised` or `loss_fn`.
 
-    params: Mapping[str, Tensor]
-    kind: str
-
-    def __call__(self, params: Params, batch: Batch) -> Tensor: ...
-
-    def evaluate(self, params: Params, batch: Batch) -> Tensor: ...
-
-    def check(self, data: Any) -> None: ...
-
-    def to(self, device) -> "Loss": ...
-
-
-def shell(module: nn.Module) -> nn.Module:
-    """A copy of `module` in eval mode that shares its weights' storage and needs no gradient."""
-    shared = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in module.parameters()}
-    return copy.deepcopy(module, shared).eval()
-
-
-class Shells:
-    """A module for every thread: `functional_call` swaps weights in place while it runs.
-
-    `change`, if any, is applied to each thread's module when it is made.
+    A loss object of your own needs these members, except `capabilities`: without it the loss is
+    called as it is, by `vmap` and by the compiler too.
     """
 
-    def __init__(self, template: nn.Module, change: Callable[[nn.Module], None] | None = None):
-        self._template = template  # never called, so that a copy never meets swapped weights
-        self._change = change
-        self._here = threading.local()
+    @property
+    def params(self) -> Mapping[str, Tensor]:
+        """The trained parameters w* by name."""
+        ...
 
-    def get(self, eager: bool = False) -> nn.Module:
-        """This thread's module; `eager` is one whose attention is written out in plain products.
+    @property
+    def kind(self) -> str:
+        """`"text"` or `"array"`, as of the probes that the loss reads."""
+        ...
 
-        Fused attention has no batching rule under `vmap` on a CPU, and choosing the backend by
-        torch's context manager would choose it for all threads of the process.
-        """
-        name = "eager" if eager else "module"
-        if not hasattr(self._here, name):
-            module = shell(self._template)
-            if eager:
-                for part in module.modules():
-                    if hasattr(getattr(part, "config", None), "_attn_implementation"):
-                        part.config._attn_implementation = "eager"
-            if self._change is not None:
-                self._change(module)
-            setattr(self._here, name, module)
-        return getattr(self._here, name)
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the loss can do besides being called."""
+        ...
 
-    def to(self, device) -> "Shells":
-        return Shells(shell(self._template).to(device), self._change)
+    def __call__(self, params: Params, batch: Batch) -> Tensor:
+        """Losses `[example, *token]`, differentiable; NaN means "not counted"."""
+        ...
 
-    def prepare(self, eager: bool = False) -> None:
-        """Make the module of this thread now."""
-        self.get(eager)
+    def evaluate(self, params: Params, batch: Batch) -> Tensor:
+        """The same without a gradient."""
+        ...
 
-    def of_all_threads(self, eager: bool = False) -> "Shells":
-        """Shells that give the module of this thread to all: for functions that are traced once.
+    def check(self, data: Probe) -> None:
+        """Raise `InputError` where the loss cannot read `data`."""
+        ...
 
-        A traced function takes weights as arguments, and swaps nothing when it is called.
-        """
-        out = Shells(self._template, self._change)
-        module = self.get(eager)
-        out.get = lambda eager=False: module
-        return out
-
-    def changed(self, change: Callable[[nn.Module], None]) -> "Shells":
-        """Shells with `change`, after the changes that these make."""
-        before = self._change
-        if before is None:
-            return Shells(self._template, change)
-
-        def both(module: nn.Module) -> None:
-            before(module)
-            change(module)
-
-        return Shells(self._template, both)
-
-
-def trained(module: nn.Module, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
-    """The parameters by name, detached; half precision becomes float32 on a CPU.
-
-    Raises:
-        InputError: a parameter holds NaN or infinity.
-    """
-    out = {}
-    for name, parameter in module.named_parameters():
-        value = parameter.detach()
-        if not bool(torch.isfinite(value).all()):
-            bad = int((~torch.isfinite(value)).sum())
-            raise InputError(
-                say(
-                    f"a model with {bad} NaN or infinite values in parameter {name!r}",
-                    "finite weights",
-                    "load another checkpoint; this one has diverged or is damaged",
-                )
-            )
-        target = dtype or value.dtype
-        if dtype is None and value.device.type == "cpu" and value.dtype in _HALF:
-            target = torch.float32  # half precision is emulated, and slow, on a CPU
-        out[name] = value.to(target) if value.is_floating_point() else value
-    return out
-
-
-_HALF = (torch.float16, torch.bfloat16)
-
-
-def fingerprint(params: Params) -> str:
-    """16 hex digits that change when any weight does.
-
-    Hashes names, shapes and dtypes, and of each tensor the bytes.
-    """
-    digest = hashlib.sha256()
-    for name in sorted(params):
-        value = params[name].detach().cpu().contiguous()
-        digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
-        raw = value.reshape(-1).view(torch.uint8) if value.numel() else value
-        digest.update(memoryview(raw.numpy()))
-    return digest.hexdigest()[:16]
-
-
-def moved(params: Params, device) -> dict[str, Tensor]:
-    return {name: value.to(device) for name, value in params.items()}
+    def to(self, device: torch.device | str) -> "Loss":
+        """The loss with its weights on `device`."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,6 +71,7 @@ class SupervisedLoss:
     kind: str = field(default="array", init=False)
 
     def __call__(self, params: Params, batch: Batch) -> Tensor:
+        """Losses `[example]`."""
         output = functional_call(self.shells.get(), dict(params), (batch["inputs"],))
         loss = self.criterion(output, batch["targets"])
         if loss.shape != batch["targets"].shape[:1]:
@@ -172,6 +85,7 @@ class SupervisedLoss:
         return loss
 
     def evaluate(self, params: Params, batch: Batch) -> Tensor:
+        """The same without a gradient."""
         with torch.no_grad():
             return self(params, batch)
 
@@ -184,12 +98,15 @@ class SupervisedLoss:
             traceable_evaluate=lambda: replace(self, shells=self.shells.of_all_threads()),
             # A copy made under `vmap` would hold wrapped buffers.
             prepare_thread=self.shells.prepare,
+            module=self.shells.get,
         )
 
-    def check(self, data) -> None:
+    def check(self, data: Probe) -> None:
+        """Raise `InputError` unless `data` has the fields `inputs` and `targets`."""
         require_fields(data, ("inputs", "targets"), "slt.array_probe")
 
-    def to(self, device) -> "SupervisedLoss":
+    def to(self, device: torch.device | str) -> "SupervisedLoss":
+        """The loss with its weights on `device`."""
         return replace(self, shells=self.shells.to(device), params=moved(self.params, device))
 
 
@@ -203,9 +120,11 @@ class FunctionLoss:
     kind: str = field(default="array", init=False)
 
     def __call__(self, params: Params, batch: Batch) -> Tensor:
+        """Losses `[example, *token]`."""
         return self.function(params, batch)
 
     def evaluate(self, params: Params, batch: Batch) -> Tensor:
+        """The same without a gradient."""
         with torch.no_grad():
             return self.function(params, batch)
 
@@ -218,10 +137,12 @@ class FunctionLoss:
         """Accept any data: the function knows its fields."""
 
     def to(self, device: torch.device | str) -> "FunctionLoss":
+        """The loss with its weights on `device`."""
         return replace(self, params=moved(self.params, device))
 
 
-def require_fields(data, fields: tuple[str, ...], maker: str) -> None:
+def require_fields(data: Probe, fields: tuple[str, ...], maker: str) -> None:
+    """Raise `InputError` unless `data` has all `fields`; `maker` makes such data."""
     missing = [name for name in fields if name not in data.fields]
     if missing:
         raise InputError(
@@ -257,7 +178,7 @@ def supervised(module: nn.Module, criterion: Callable[[Any, Tensor], Tensor]) ->
     params = trained(module)
     inner = shell(module)
     for buffer in inner.buffers():
-        if buffer.dtype in _HALF and buffer.device.type == "cpu":
+        if buffer.dtype in HALF and buffer.device.type == "cpu":
             buffer.data = buffer.data.float()
     return SupervisedLoss(Shells(inner), criterion, params)
 

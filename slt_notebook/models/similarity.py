@@ -7,14 +7,18 @@ strong localization the kernel *is* the gradient kernel: `Cov(l_i, l_j) -> g_i .
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from slt_notebook.core.capabilities import capabilities
 from slt_notebook.core.space import Space
 from slt_notebook.errors import InputError, nearest, say
-from slt_notebook.models.losses import SupervisedLoss, shell
+from slt_notebook.models.losses import SupervisedLoss
 from slt_notebook.models.probes import Probe
+from slt_notebook.models.shells import shell
 
 _COLUMNS = 1 << 16  # coordinates whose products are summed at once, in float64
 
@@ -38,7 +42,8 @@ def activation_kernel(
     Raises:
         InputError: no such layer, no linear layer, or a layer that is not called.
     """
-    inner = shell(module.shells.get() if isinstance(module, SupervisedLoss) else module)
+    inside = capabilities(module).module
+    inner = shell(cast(nn.Module, module) if inside is None else inside())
     parts = dict(inner.named_modules())
     if layer is None:
         linear = [m for m in parts.values() if isinstance(m, nn.Linear)]

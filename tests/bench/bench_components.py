@@ -21,6 +21,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 import slt_notebook as slt
+from slt_notebook.models.components import restriction
 from slt_notebook.models.components.catalog import parts
 from slt_notebook.runs.execute import shared
 from slt_notebook.runs.plan.settings import Settings, Speed
@@ -68,11 +69,11 @@ def prefix(rounds: int) -> None:
     rng = np.random.default_rng(0)
     data = slt.token_probe("data", rng.integers(0, 50257, (4, 64)))
     probe = slt.token_probe("probe", rng.integers(0, 50257, (8, 128)))
-    limit = shared.PREFIX_BYTES
+    limit = restriction.PREFIX_BYTES
     jobs = {}
     known = parts(loss, heads=False)
     for name, size in (("kept", limit), ("not kept", 0)):
-        shared.PREFIX_BYTES = size
+        restriction.PREFIX_BYTES = size
         one = shared.Shared(loss, data, [probe], torch.device("cpu"))
         one.know(known)
         jobs[name] = prepare_run(
@@ -83,7 +84,7 @@ def prefix(rounds: int) -> None:
             Speed(),
         )._job
         print(f"{name}: {jobs[name].loss.depth} layers", flush=True)
-    shared.PREFIX_BYTES = limit
+    restriction.PREFIX_BYTES = limit
     spent = {(name, what): [] for name in jobs for what in ("gradient", "probe")}
     for number in range(rounds + 1):
         for name, job in jobs.items():

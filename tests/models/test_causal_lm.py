@@ -12,7 +12,7 @@ import slt_notebook as slt
 from slt_notebook.core.chunking import Fit
 from slt_notebook.core.potential import Potential
 from slt_notebook.core.space import Space
-from slt_notebook.models.losses import fingerprint
+from slt_notebook.models.weights import fingerprint
 
 SIZES = {"vocab_size": 97, "bos_token_id": 1, "eos_token_id": 2}
 MODERN = {

@@ -11,7 +11,7 @@ import slt_notebook as slt
 from slt_notebook.errors import InputError
 from slt_notebook.estimators.llc.compression import compression_fit, crossing, crossings
 from slt_notebook.models.compression.schemes import Quantize, on_grid
-from slt_notebook.models.losses import fingerprint
+from slt_notebook.models.weights import fingerprint
 
 CC = slt.critical_compression
 

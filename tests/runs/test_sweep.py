@@ -10,6 +10,7 @@ import xarray as xr
 
 import slt_notebook as slt
 from slt_notebook import names
+from slt_notebook.models.components import restriction
 from slt_notebook.results.sweep import as_sweep, run_of
 from slt_notebook.runs.execute import shared as shared_module
 from slt_notebook.runs.execute.shared import Shared
@@ -214,7 +215,7 @@ def test_a_kept_prefix_changes_nothing(kind, monkeypatch):
         kept = slt.sample(loss, data, components=name, chain_chunk=chunk, **settings)
         assert kept._job.loss.depth == known[name].first_layer
         with monkeypatch.context() as small:
-            small.setattr(shared_module, "PREFIX_BYTES", 0)
+            small.setattr(restriction, "PREFIX_BYTES", 0)
             whole = slt.sample(loss, data, components=name, chain_chunk=chunk, **settings)
         assert whole._job.loss.depth == 0
         for path in ("probe/train", "sampling"):
@@ -278,7 +279,7 @@ def test_one_head_computed_alone_changes_nothing(kind, name, monkeypatch):
             matrices = [job.loss.params[p.name].shape for p in job.potential.space.pieces]
             assert matrices == [p.shape for p in job.potential.space.pieces]
         with monkeypatch.context() as small:
-            small.setattr(shared_module.Shared, "_one_head", lambda *a: None)
+            small.setattr(shared_module.Shared, "_single", lambda *a: None)
             whole = slt.sample(loss, data, chain_chunk=chunk, **settings)
         assert not whole._job.loss.rest
         for path in ("probe/train", "sampling"):

@@ -16,11 +16,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from slt_notebook.core.capabilities import capabilities
 from slt_notebook.core.space import Piece
 from slt_notebook.errors import ComponentError, InputError, say
 from slt_notebook.models.components import ownership
 from slt_notebook.models.components.patterns import Component, Heads, Parts, layer_of, whole
-from slt_notebook.models.losses import Shells, shell
+from slt_notebook.models.shells import shell
 
 COUPLED = "a norm over all heads ties them: owners hold for fixed norm statistics"
 
@@ -90,11 +91,8 @@ def components(model: Any):
 def _module_of(model: Any) -> nn.Module | None:
     if isinstance(model, nn.Module):
         return model
-    shells = getattr(model, "shells", None)
-    if isinstance(shells, Shells):
-        inner = shells.get()
-        return getattr(inner, "model", inner) if getattr(model, "kind", "") == "text" else inner
-    return None
+    inside = capabilities(model).module
+    return None if inside is None else inside()
 
 
 def _is_causal_lm(module: nn.Module) -> bool:

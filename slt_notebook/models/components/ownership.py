@@ -14,7 +14,6 @@ import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +21,7 @@ from torch.func import functional_call
 
 from slt_notebook.core.space import Piece
 from slt_notebook.errors import ComponentError, say
+from slt_notebook.models.components.outputs import first_tensor
 
 TOKENS = 12
 """Length of the two made-up texts that the model is shown."""
@@ -125,14 +125,6 @@ def recorded(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, tuple
     finally:
         for handle in handles:
             handle.remove()
-
-
-def first_tensor(value: Any) -> Tensor | None:
-    if isinstance(value, Tensor):
-        return value
-    if isinstance(value, tuple | list):
-        return next((v for v in value if isinstance(v, Tensor)), None)
-    return None
 
 
 def random_parameters(module: nn.Module, seed: int) -> dict[str, Tensor]:

@@ -149,8 +149,11 @@ class Parts:
         return Component(pattern, "union", pieces, first_layer=first, note=note)
 
     def space(self, pattern: str) -> Space:
+        """The coordinates of what `pattern` means; see `resolve` and `space_of`."""
+        return self.space_of(self.resolve(pattern))
+
+    def space_of(self, found: Component) -> Space:
         """The coordinates of a component, in the order of the model's parameters."""
-        found = self.resolve(pattern)
         order = {name: i for i, name in enumerate(self.shapes)}
         pieces = tuple(sorted(found.pieces, key=lambda p: (order[p.name], p.window)))
         held = dict.fromkeys(piece.name for piece in pieces)

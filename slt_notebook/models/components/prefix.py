@@ -1,78 +1,67 @@
-"""What of a language model does not change while only later weights move?  The layers before them.
+"""Layers before the first one that moves: computed once, and left out of the loss.
 
 A run restricted to weights of layer l and later sees, for every fixed text, the same hidden states
-before layer l at every draw.  `hidden_before` computes them once; the loss that `suffix` makes goes
-on from there.
+before layer l at every draw.  `hidden_before` computes them once; the loss that `suffix` makes
+starts from them.
 """
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from slt_notebook.core.types import Batch
-from slt_notebook.models.causal_lm import CausalLMLoss
-from slt_notebook.models.components.ownership import first_tensor
-
-
-class Enough(Exception):
-    """Raised by a hook when the wanted layer has answered: the rest need not be computed."""
+from slt_notebook.models.components.outputs import first_tensor, output_of
+from slt_notebook.models.token_losses import LayeredLoss
 
 
 def hidden_before(
-    loss: CausalLMLoss, layers: tuple[str, ...], depth: int, batch: Batch
+    loss: LayeredLoss, layers: tuple[str, ...], depth: int, batch: Batch
 ) -> tuple[Tensor, int]:
     """What layer `depth` reads at w*: `[example, position, dim]`, the output of the one before it.
+
+    Args:
+        loss: of the whole model.
+        layers: names of the layers in the model.
+        depth: number of a layer, from 1; `len(layers)` is what follows the last one.
+        batch: of texts.
 
     Returns:
         The hidden states, and the length of the tuple that a layer returns (0: the states alone).
     """
-    module = loss.shells.get()
-    caught: list = []
-
-    def catch(_module, _args, output):
-        caught.append((first_tensor(output), len(output) if isinstance(output, tuple) else 0))
-        raise Enough
-
-    handle = module.model.get_submodule(layers[depth - 1]).register_forward_hook(catch)
-    try:
-        with torch.no_grad():
-            functional_call(
-                module,
-                {f"model.{name}": value for name, value in loss.params.items()},
-                (batch["input_ids"], "chunked", batch["attention_mask"][:, 1:] > 0),
-            )
-    except Enough:
-        pass
-    finally:
-        handle.remove()
-    hidden, length = caught[0]
-    return hidden.detach(), length
+    output = output_of(loss, layers[depth - 1], loss.params, batch)
+    hidden = first_tensor(output)
+    assert hidden is not None
+    return hidden.detach(), len(output) if isinstance(output, tuple) else 0
 
 
-def suffix(loss: CausalLMLoss, layers: tuple[str, ...], depth: int, length: int = 0):
+def suffix(loss: LayeredLoss, layers: tuple[str, ...], depth: int, length: int = 0) -> LayeredLoss:
     """The loss from layer `depth` on; `depth = len(layers)` leaves the norm and the unembedding.
 
-    Its batches carry the field `prefix`.  What stands before is not computed, and its weights are
-    not looked at.
+    Its batches carry the field `prefix`.  What comes before is not computed, and its weights are
+    not read.
 
     Args:
+        loss: of the whole model.
+        layers: names of the layers in the model.
+        depth: number of the first layer that is computed.
         length: of the tuple that a layer returns, from `hidden_before`.
     """
-    cut = partial(_cut, layers=layers[:depth], length=length)
-    return replace(loss, shells=loss.shells.changed(cut), depth=depth)
+    skip = partial(_skip, layers=layers[:depth], length=length)
+    return replace(loss, shells=loss.shells.changed(skip), depth=depth)
 
 
-def _cut(module: nn.Module, layers: tuple[str, ...], length: int) -> None:
-    """Makes the first layers of a shell pass on what they get, and the last of them `held`."""
+def _skip(module: nn.Module, layers: tuple[str, ...], length: int) -> None:
+    """Make the first layers of a shell pass on what they get, and the last of them `held`."""
     for name in layers:
         holder = module if name == layers[-1] else None
-        module.model.get_submodule(name).forward = partial(_pass, holder, length)  # pyright: ignore
+        layer = module.get_submodule(f"model.{name}")
+        layer.forward = partial(_pass, holder, length)
 
 
-def _pass(holder: nn.Module | None, length: int, *args, **kwargs):
+def _pass(holder: nn.Module | None, length: int, *args: Any, **kwargs: Any) -> Any:
+    """The forward pass of a layer that is not computed."""
     hidden = args[0] if args else kwargs["hidden_states"]
-    value = hidden if holder is None else holder.held  # pyright: ignore
+    value = hidden if holder is None else holder.held
     return (value, *[None] * (length - 1)) if length else value

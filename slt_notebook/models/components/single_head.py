@@ -1,31 +1,30 @@
-"""What of a language model does not change while one head moves?  The other heads of its attention.
+"""Per-head evaluation: the other heads of an attention are computed once while one head moves.
 
 Where nothing before an attention moves, what its other heads add to the residual stream is, for a
-fixed text, the same at every draw.  It is computed once; the loss that `alone` makes computes the
-one head and adds the rest:
+fixed text, the same at every draw.  It is computed once; the loss that `single_head` makes computes
+the one head and adds the rest:
 
     attention(x; w) = head(x; w_h) + rest(x),    rest(x) = attention(x; w*) - head(x; w*_h)
 
 The module is the model's own: it is called with the rows and columns of one head in place of the
-whole matrices, and makes of them as many heads as they hold (Llama, GPT-NeoX, Qwen and their kin
-do; of grouped queries, with the keys and values of the head's group).  One that does not answers
-otherwise or not at all, which `agrees` finds out before the loss is used.
+whole matrices, and makes of them as many heads as they hold (Llama, GPT-NeoX, Qwen and similar
+ones do; of grouped queries, with the keys and values of the head's group).  One that does not gives
+another answer or an error, which `agrees` finds out before the loss is used.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from slt_notebook.core.space import Piece, Space
 from slt_notebook.core.types import Batch, Params
-from slt_notebook.models.causal_lm import PREFIX, CausalLMLoss
-from slt_notebook.models.components.ownership import first_tensor
+from slt_notebook.models.components.outputs import first_tensor, output_of
 from slt_notebook.models.components.patterns import Component, Parts
-from slt_notebook.models.components.prefix import Enough
+from slt_notebook.models.token_losses import LayeredLoss
 
 
 def attention_of(component: Component) -> str | None:
@@ -52,15 +51,18 @@ def keys_and_values(parts: Parts, component: Component) -> tuple[Piece, ...]:
     return groups[component.head * len(groups) // heads].pieces
 
 
-def alone(
-    loss: CausalLMLoss, space: Space, attention: str, fixed: Sequence[Piece] = ()
-) -> tuple[CausalLMLoss, Space]:
+def single_head(
+    loss: LayeredLoss, space: Space, attention: str, fixed: Sequence[Piece] = ()
+) -> tuple[LayeredLoss, Space]:
     """The loss of a model with one head in `attention`, and its coordinates.
 
     Its parameters are `loss.params` with the blocks of `space`, the head, in place of the matrices
     that they are cut from; its batches carry the field `rest`, from `rest_of`.
 
     Args:
+        loss: of the model, or of its layers after a prefix.
+        space: coordinates of the head in the model.
+        attention: name of the module.
         fixed: blocks that the head reads besides, and that do not move.
     """
     take = lambda pieces: {p.name: loss.params[p.name][p.slices].contiguous() for p in pieces}
@@ -72,27 +74,30 @@ def alone(
     return replace(loss, shells=shells, params=params, rest=True), Space(pieces, shapes)
 
 
-def rest_of(loss: CausalLMLoss, cut: CausalLMLoss, attention: str, batch: Batch) -> Tensor:
+def rest_of(loss: LayeredLoss, cut: LayeredLoss, attention: str, batch: Batch) -> Tensor:
     """What the other heads add at w*: `[example, position, dim]`.
 
     Args:
-        loss, cut: with all heads, and with the one, from `alone`.
-        batch: with the field `prefix` where `loss` goes on from one.
+        loss, cut: with all heads, and with the one, from `single_head`.
+        attention: name of the module.
+        batch: with the field `prefix` where `loss` starts from one.
     """
-    whole = _answer(loss, loss.params, attention, batch)
-    return (whole - _answer(cut, cut.params, attention, batch)).detach()
+    whole = _output(loss, loss.params, attention, batch)
+    return (whole - _output(cut, cut.params, attention, batch)).detach()
 
 
 def agrees(
-    loss: CausalLMLoss, space: Space, cut: CausalLMLoss, small: Space, attention: str, batch: Batch
+    loss: LayeredLoss, space: Space, cut: LayeredLoss, small: Space, attention: str, batch: Batch
 ) -> bool:
-    """Whether the loss with one head is the model's loss, asked where the head has moved far.
+    """Whether the loss with one head is the model's loss, also where the head has moved far.
 
     Moved by noise of its own size, the head must change the attention's output in the same way in
     both, to a thousandth of the change; and the losses must be the same, there and at w*.
 
     Args:
+        loss, cut: with all heads, and with the one, from `single_head`.
         space, small: coordinates of the head in either.
+        attention: name of the module.
         batch: with the field `rest`.
     """
     center = space.flatten(loss.params)
@@ -101,7 +106,7 @@ def agrees(
     changes = []
     for one, coordinates in ((loss, space), (cut, small)):
         there, here = coordinates.unflatten(moved, one.params), one.params
-        answers = [_answer(one, params, attention, batch) for params in (there, here)]
+        answers = [_output(one, params, attention, batch) for params in (there, here)]
         changes.append(answers[0] - answers[1])
     change, same = changes
     if change.shape != same.shape or not change.norm() > 0:
@@ -118,42 +123,27 @@ def agrees(
     return True
 
 
-def _answer(loss: CausalLMLoss, params: Params, attention: str, batch: Batch) -> Tensor:
+def _output(loss: LayeredLoss, params: Params, attention: str, batch: Batch) -> Tensor:
     """The output of `attention`, without a rest."""
-    module = loss.shells.get()
-    caught: list[Tensor] = []
-
-    def catch(_module, _args, output):
-        caught.append(first_tensor(output))
-        raise Enough
-
-    handle = module.model.get_submodule(attention).register_forward_hook(catch)
-    counted = batch["attention_mask"][:, 1:] > 0
-    params = {f"model.{name}": value for name, value in params.items()}
-    try:
-        with torch.no_grad():
-            functional_call(module, params, (batch["input_ids"], "chunked", counted,
-                                             batch.get(PREFIX)))  # fmt: skip
-    except Enough:
-        pass
-    finally:
-        handle.remove()
-    return caught[0]
+    output = first_tensor(output_of(loss, attention, params, batch))
+    assert output is not None
+    return output
 
 
 def _add_rest(module: nn.Module, attention: str) -> None:
-    """Makes an attention of a shell add `rest`, where there is one."""
-    inner = module.model.get_submodule(attention)  # pyright: ignore
+    """Make an attention of a shell add `rest`, where there is one."""
+    inner = module.get_submodule(f"model.{attention}")
     if hasattr(inner, "num_key_value_groups"):
-        inner.num_key_value_groups = 1  # one head reads one of keys and values
+        inner.num_key_value_groups = 1  # pyright: ignore[reportArgumentType]  # one head reads one
     inner.forward = partial(_with_rest, module, inner.forward)
 
 
-def _with_rest(holder: nn.Module, forward, *args, **kwargs):
+def _with_rest(holder: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """The forward pass of an attention with one head."""
     output = forward(*args, **kwargs)
     rest = holder.rest
     if rest is None:
         return output
     if isinstance(output, tuple):
-        return (output[0] + rest.to(output[0].dtype), *output[1:])  # pyright: ignore
-    return output + rest.to(output.dtype)  # pyright: ignore
+        return (output[0] + rest.to(output[0].dtype), *output[1:])
+    return output + rest.to(output.dtype)

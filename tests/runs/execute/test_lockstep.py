@@ -89,7 +89,7 @@ def test_draws_are_those_of_single_runs(text, asked, changes, monkeypatch):
     assert asked.count([None] * members) >= 7 and asked.count(["train"] * members) == 6
     before = len(asked)
     # A single run of a head has a loss of its own, which rounds in its own way: see test_sweep.
-    monkeypatch.setattr(Shared, "_one_head", lambda *a: None)
+    monkeypatch.setattr(Shared, "_single", lambda *a: None)
     alone = slt.sample(loss, data, **settings, **ALONE).tree
     assert len(asked) == before
     close(together, alone)
