@@ -38,7 +38,7 @@ def health(run: Any, *, burnin: int | None = None) -> pd.DataFrame:
       fails, beyond two standard errors.
     - `rho_loc`: the rise of the loss over its rise under pure localization noise, at nbeta = 0.
       Above 0.8 warns: mostly noise is measured.  0.3 to 0.7 is a good range.
-    - `tokens of <probe>`: the share of token losses with R-hat above 1.1.  More than 5 % warns,
+    - `R-hat > 1.1, <probe>`: the share of token losses with R-hat above 1.1.  More than 5 % warns,
       more than 30 % fails.
 
     Args:

@@ -148,14 +148,8 @@ def virial(steps: Steps) -> Check:
     """Check the virial ratio, 1 at equilibrium."""
     meaning = "(w - w*)·∇U / dim, which is 1 at equilibrium"
     if names.VIRIAL not in steps.data or not np.isfinite(steps.series(names.VIRIAL)).all():
-        return Check(
-            "virial",
-            np.nan,
-            np.nan,
-            "unknown",
-            meaning,
-            "the run has no record of the virial ratio",
-        )
+        do = "the run has no record of the virial ratio"
+        return Check("virial", np.nan, np.nan, "unknown", meaning, do)
     found = summary(steps.series(names.VIRIAL))
     value, error = found["mean"], found["mcse"]
     off = abs(value - 1) if abs(value - 1) > 2 * np.nan_to_num(error) else 0.0
@@ -202,7 +196,8 @@ def tokens(result: Result, name: str) -> Check:
     elif every > 1:
         data = data.isel({names.EXAMPLE: slice(every // 2, None, every)})
     meaning = "share of token losses whose chains disagree (R-hat above 1.1)"
-    unknown = Check(f"tokens of {name}", np.nan, np.nan, "unknown", meaning, "too few draws yet")
+    label = f"R-hat > 1.1, {name}"
+    unknown = Check(label, np.nan, np.nan, "unknown", meaning, "too few draws yet")
     try:
         raw = gather(data, skip=result.diverged)
     except Diverged:
@@ -217,7 +212,7 @@ def tokens(result: Result, name: str) -> Check:
     value = float((r > 1.1).mean())
     verdict = "ok" if value <= 0.05 else "warn" if value <= 0.3 else "fail"
     do = "" if verdict == "ok" else "influence and kernel have not converged: draw or thin more"
-    return Check(f"tokens of {name}", value, np.nan, verdict, meaning, do)
+    return Check(label, value, np.nan, verdict, meaning, do)
 
 
 def _rows(steps: Steps, name: str, dim: str) -> np.ndarray | None:

@@ -16,19 +16,19 @@ from slt_notebook.results.store import read
 
 
 def to_arviz(run: Any, probe: Any = None, *, temper: bool = False) -> Any:
-    """A run for ArviZ: its diagnostics, plots and leave-one-out cross-validation.
+    """Return a run for ArviZ: for its diagnostics, plots and leave-one-out cross-validation.
 
     Groups, all over (chain, draw):
     - `posterior`: `llc` = nbeta (loss - init_loss), averaged over the steps of each draw, and
       `loss_<probe>`, the mean loss of a probe;
-    - `sample_stats`: `step_size`, `diverging`, and what was recorded of `acceptance_rate`,
-      `virial`, `distance`, `grad_norm`;
+    - `sample_stats`: `step_size`, `diverging`, and those of `acceptance_rate`, `virial`,
+      `distance`, `grad_norm` that were recorded;
     - `log_likelihood`: `<probe>(chain, draw, example)` = minus the loss of an example, summed over
       its tokens;
     - `observed_data`: `<probe>_token_id`, for text.
 
-    Chains that diverged and draws that are not there yet are left out, since one NaN makes all
-    of ArviZ's results NaN.
+    Chains that diverged and draws that do not exist yet are left out, since a single NaN makes
+    the results of ArviZ NaN.
 
     Args:
         run: A run.
@@ -39,7 +39,7 @@ def to_arviz(run: Any, probe: Any = None, *, temper: bool = False) -> Any:
 
     Returns:
         arviz.InferenceData where ArviZ 0.x is installed, otherwise a DataTree, which ArviZ 1.x
-        works on.
+        accepts.
 
     Raises:
         InputError: Unknown probe.  Diverged: No chain left.
@@ -107,11 +107,8 @@ def _draws_done(steps: Steps, probes: dict[str, xr.Dataset]) -> int:
     return done
 
 
-_TOKEN = (names.TOKEN,)
-
-
 def _by_draw(steps: Steps, draws: int, name: str | None = None) -> np.ndarray:
-    """A per-step series averaged over the steps that lead to each draw, `[chain, draw]`."""
+    """Return a series averaged over the steps of each draw, `[chain, draw]`: llc if no name."""
     thin = steps.thin
     if name is None:
         values = steps.series(names.LOSS) - steps.series(names.INIT_LOSS)
@@ -122,9 +119,9 @@ def _by_draw(steps: Steps, draws: int, name: str | None = None) -> np.ndarray:
 
 
 def _example_losses(data: xr.Dataset, steps: Steps, draws: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sum over the tokens of each example, and the mean over all tokens."""
+    """Return `[chain, draw, example]` sums over tokens, and `[chain, draw]` means over all."""
     loss = data[names.LOSS].isel({names.CHAIN: steps.used, names.DRAW: slice(draws)})
-    rest = [names.EXAMPLE, *(d for d in _TOKEN if d in loss.dims)]
+    rest = [d for d in (names.EXAMPLE, names.TOKEN) if d in loss.dims]
     parts_total, parts_mean = [], []
     for c in range(len(steps.used)):
         x = np.asarray(read(loss.isel({names.CHAIN: c}).transpose(names.DRAW, *rest)), "f8")

@@ -16,17 +16,17 @@ from slt_notebook.results.store import read
 
 _MISSING = (
     "virial ratio, acceptance, distance and gradient norm; the nbeta = 0 control; the loss at w* "
-    "of the probes and of each batch (one number from other batches stands in for it, so that the "
+    "of the probes and of each batch (one number from other batches replaces it, so that the "
     "LLC is unpaired); the model, its fingerprint and the data's size"
 )
 
 
 def import_devinterp(path: str | os.PathLike, tokenizer: Any = None) -> xr.DataTree:
-    """Open a store that devinterp 2.x sampled as one of ours, lazily.
+    """Open a store written by devinterp 2.x as a run; values are read when they are used.
 
-    Its conventions differ, and are kept: the loss gain of a step is the loss of its batch minus
+    The conventions of devinterp are kept: the loss gain of a step is the loss of its batch minus
     *one* number, the mean of `init_loss` over other batches.  devinterp's `compute_llc` is
-    `slt.llc(tree, burnin=0)`, since it averages over burn-in; leave `burnin` out for the better
+    `slt.llc(tree, burnin=0)`, which averages over burn-in too; leave `burnin` out for a better
     value.  Its `compute_bif(compute_covariance=True)` is minus
     `slt.influence(tree, centering="pool")`.  Its draw d is the position after step
     burn-in + d * steps between draws + 1.
@@ -37,11 +37,11 @@ def import_devinterp(path: str | os.PathLike, tokenizer: Any = None) -> xr.DataT
             None.
 
     Returns:
-        A tree with `sampling` and one probe for each observable.  attrs["missing"] says what such
-        a store does not hold.
+        A tree with `sampling` and one probe for each observable.  attrs["missing"] lists what
+        such a store does not contain.
 
     Raises:
-        StoreError: Not such a store.
+        StoreError: Not such a store.  InputError: Losses that are not next-token losses.
     """
     root = Path(path).expanduser()
     if not (root / "sampling_loss_micro").is_dir():
@@ -85,7 +85,7 @@ def _sampling(data: xr.Dataset, config: dict) -> xr.Dataset:
     base = float(np.mean(read(data["init_loss"]), dtype="f8"))
     finite = np.isfinite(loss)
     done = np.where(finite.all(1), steps, finite.argmin(1))
-    # "completed" is written even when a chain gave up on a loss that was not finite.
+    # "completed" is written even when a chain stopped at a loss that was not finite.
     broken = (done < steps) & bool(data.attrs.get("completed", 0))
     every = (names.CHAIN, names.STEP)
     each = lambda value: (names.CHAIN, np.full(chains, float(value)))

@@ -1,4 +1,4 @@
-"""Does ArviZ take our runs, and do devinterp's stores give devinterp's numbers?"""
+"""ArviZ accepts exported runs, and stores of devinterp give the numbers of devinterp."""
 
 import json
 import warnings

@@ -45,6 +45,10 @@ def patterning(
         InputError: Observables that are missing or depend linearly on each other, negative weights.
 
     References: Patterning, 2026 (arXiv:2601.13548).
+
+    >>> chi = xr.DataArray([[1.0, -1.0, 0.0, 0.0]], dims=("observable", "example"))
+    >>> patterning(chi, [1.0], nbeta=1.0, strength=0.1)["weight"].values
+    array([0.3 , 0.2 , 0.25, 0.25])
     """
     if chi.ndim != 2:
         raise InputError(say(f"dims {chi.dims}", "(observable, example)", "select and stack"))

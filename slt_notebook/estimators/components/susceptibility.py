@@ -182,7 +182,12 @@ def center_token(chi: xr.Dataset) -> xr.Dataset:
 
 
 def zscore(chi: xr.Dataset) -> xr.Dataset:
-    """Return chi standardized over tokens, per component: mean 0, standard deviation 1."""
+    """Return chi standardized over tokens, per component: mean 0, standard deviation 1.
+
+    >>> chi = xr.Dataset({"chi": (("component", "example"), [[1.0, 2.0, 3.0]])})
+    >>> zscore(chi)["chi"].values.round(3)
+    array([[-1.225,  0.   ,  1.225]])
+    """
     dims = [d for d in (names.EXAMPLE, names.TOKEN) if d in estimate_of(chi).dims]
     sd = estimate_of(chi).std(dims)
     sd = sd.where(sd > 0)

@@ -73,6 +73,12 @@ def influence(
 
     References: Kreer et al. 2025 (arXiv:2509.26544); over training: Lee et al. 2025
     (arXiv:2510.12071).
+
+    >>> loss = [[[1.0, 2.0], [2.0, 1.0], [3.0, 0.0]]]
+    >>> probe = xr.Dataset({"loss": (("chain", "draw", "example"), loss)})
+    >>> influence(probe, stderr=False)["influence"].values
+    array([[-1.,  1.],
+           [ 1., -1.]], dtype=float32)
     """
     result = resolve(run)
     rows = pick(result, query)

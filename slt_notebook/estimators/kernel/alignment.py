@@ -28,6 +28,10 @@ def separation(kernel: Any, labels: Any) -> pd.Series:
 
     Raises:
         InputError: Not square, not finite, another number of labels, or one group only.
+
+    >>> kernel = np.kron(np.eye(2) + 0.1, np.ones((2, 2)))
+    >>> float(separation(kernel, ["a", "a", "b", "b"])["auc"])
+    1.0
     """
     r, labels = square(kernel), np.asarray(labels)
     if labels.shape != (len(r),):

@@ -52,6 +52,12 @@ def loss_kernel(
         Diverged: No chain with two finite draws.
 
     References: Adam et al. 2025 (arXiv:2509.26537).
+
+    >>> loss = [[[1.0, 2.0], [2.0, 0.0], [3.0, -2.0]]]
+    >>> probe = xr.Dataset({"loss": (("chain", "draw", "example"), loss)})
+    >>> loss_kernel(probe, stderr=False).values
+    array([[ 1., -1.],
+           [-1.,  1.]], dtype=float32)
     """
     result = resolve(run)
     data = pick(result, probe)

@@ -24,6 +24,9 @@ def by_depth(kernel: Any, depth: Any) -> pd.DataFrame:
 
     Raises:
         InputError: Not square, not finite, or of different size.
+
+    >>> by_depth(np.eye(3) + 0.5, [[2, 1, 0], [1, 2, 0], [0, 0, 2]])["mean"].tolist()
+    [0.5, 0.5]
     """
     r, depths = square(kernel), square(depth)
     if r.shape != depths.shape:
@@ -61,6 +64,10 @@ def neighbour_purity(
 
     Raises:
         InputError: Not square, not finite, another number of labels, or a `k` that is too large.
+
+    >>> kernel = np.kron(np.eye(2), np.ones((2, 2)))
+    >>> float(neighbour_purity(kernel, ["a", "a", "b", "b"], k=1)["purity"])
+    1.0
     """
     r, labels = square(kernel), np.asarray(labels)
     if labels.shape != (len(r),):

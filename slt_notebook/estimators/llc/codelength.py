@@ -51,6 +51,10 @@ def fit_volume(log_n, log_volume) -> tuple[float, float]:
 
     Raises:
         InputError: Too few points, or n below e.
+
+    >>> size = np.array([2.0, 4.0, 8.0])
+    >>> [round(v, 6) for v in fit_volume(size, -1.5 * size)]
+    [1.5, 1.0]
     """
     size, volume = np.asarray(log_n, float), np.asarray(log_volume, float)
     if size.shape != volume.shape or size.ndim != 1 or len(np.unique(size)) < 3:

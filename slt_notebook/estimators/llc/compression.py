@@ -38,6 +38,9 @@ def crossing(levels, gap, tolerance: float, *, log: bool, between: bool = True) 
 
     Returns:
         The level; -inf if the first one is above the tolerance already, inf if none is.
+
+    >>> crossing([1.0, 2.0, 3.0], [0.01, 0.1, 1.0], 0.1, log=False)
+    2.0
     """
     gap = np.asarray(gap, float)
     above = gap > tolerance

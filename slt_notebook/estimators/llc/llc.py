@@ -53,6 +53,11 @@ def llc(
 
     References: Lau et al. 2023 (arXiv:2308.12108); R-hat, ESS, MCSE: Vehtari et al. 2021
     (arXiv:1903.08008).
+
+    >>> dims = ("chain", "step")
+    >>> losses = {"loss": (dims, [[1.1, 1.3, 1.1, 1.3]]), "init_loss": (dims, [[1.0] * 4])}
+    >>> round(float(llc(xr.Dataset(losses, {"nbeta": ("chain", [10.0])}))["llc"]), 6)
+    2.0
     """
     if not 0 < level < 1:
         raise InputError(say(f"level={level}", "between 0 and 1", "use level=0.95"))

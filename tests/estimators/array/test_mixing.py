@@ -1,4 +1,4 @@
-"""Do the batched ESS, R-hat and MCSE agree with ArviZ, series by series?"""
+"""Batched ESS, R-hat and MCSE agree with ArviZ, series by series."""
 
 import numpy as np
 import pytest

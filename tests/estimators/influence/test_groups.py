@@ -1,4 +1,4 @@
-"""Is the mean influence between classes the mean over the pairs of the whole matrix?"""
+"""The mean influence between classes is the mean over the pairs of the whole matrix."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Is the influence right?  Against a closed form, a naive loop, and what must not change it.
+"""The influence against a closed form and a naive loop, and what must not change it.
 
 `python -m tests.estimators.influence.test_influence` prints the agreement with the closed form.
 """

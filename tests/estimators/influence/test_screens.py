@@ -1,4 +1,4 @@
-"""Do the screens see drift, disagreement, noise and mere geometry, and pass what is well?"""
+"""The screens find drift, disagreement, noise and mere geometry, and pass healthy runs."""
 
 import numpy as np
 import pytest

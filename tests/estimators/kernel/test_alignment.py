@@ -1,4 +1,4 @@
-"""Do separation and the Mantel test say what a plain loop says, and hold their level?"""
+"""Separation and the Mantel test against a naive loop; the test keeps its level."""
 
 import numpy as np
 import pytest

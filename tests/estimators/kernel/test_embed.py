@@ -1,4 +1,4 @@
-"""Are the flat coordinates what their method says, and are mistakes refused?"""
+"""Coordinates agree with their method, and mistakes raise errors."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Are map and neighbours those of the full kernel?  And gain and variance those of a plain loop?"""
+"""Map and neighbours agree with the full kernel; gain and variance with a naive loop."""
 
 import numpy as np
 import pytest

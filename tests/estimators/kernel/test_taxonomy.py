@@ -1,4 +1,4 @@
-"""Do means by depth and the purity of neighbours find a planted hierarchy, and nothing in none?"""
+"""Means by depth and neighbour purity find a planted hierarchy, and nothing in noise."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Does the stated 95 % interval of the LLC cover the truth 95 times in 100?
+"""Coverage of the 95 % interval of the LLC.
 
 `python -m tests.estimators.llc.test_coverage` prints the table.
 """

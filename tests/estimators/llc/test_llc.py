@@ -1,4 +1,4 @@
-"""Does the LLC do what it says with baselines, burn-in, broken chains and unequal settings?"""
+"""The LLC with baselines, burn-in, broken chains and unequal settings."""
 
 import numpy as np
 import pytest

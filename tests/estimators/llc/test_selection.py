@@ -1,4 +1,4 @@
-"""Are the criteria right?  Against closed forms and numbers known from elsewhere."""
+"""Information criteria against closed forms and published numbers."""
 
 import doctest
 

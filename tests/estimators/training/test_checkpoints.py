@@ -1,4 +1,4 @@
-"""Is an estimate over checkpoints the estimates of its runs, in the order of training?"""
+"""An estimate over checkpoints joins those of its runs, in the order of training."""
 
 import numpy as np
 import pytest

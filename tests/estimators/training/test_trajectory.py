@@ -1,4 +1,4 @@
-"""Is the joint PCA that of the stacked matrix, however it is read?  And does a walk draw arcs?"""
+"""The joint PCA is that of the stacked matrix in any blocks, and a random walk gives arcs."""
 
 import numpy as np
 import pytest

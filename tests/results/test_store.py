@@ -1,4 +1,4 @@
-"""Does a store open lazily, and does a broken one say what is wrong?"""
+"""A store opens lazily, and the error for a broken one says what is wrong."""
 
 import json
 import shutil
