@@ -7,8 +7,8 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from tests.runs.problems import language
-from tests.runs.test_run import killed_and_resumed, run_text, same
+from tests.runs.problems import language, run_text, same
+from tests.runs.store.test_run_store import killed_and_resumed
 
 
 def main() -> None:

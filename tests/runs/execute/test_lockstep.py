@@ -22,7 +22,7 @@ from slt_notebook.runs.plan import partition
 from slt_notebook.runs.plan.settings import Settings, Speed
 from slt_notebook.runs.prepare import plan_task
 from slt_notebook.runs.store import run_store as store_module
-from tests.runs.problems import language
+from tests.runs.problems import language, until
 
 HEADS = [f"l0.h{i}" for i in range(4)]
 FAST = {
@@ -48,13 +48,6 @@ def asked(monkeypatch):
         lambda self, asked: seen.append([r.probe for r in asked.values()]) or answer(self, asked),
     )
     return seen
-
-
-def until(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.005)
 
 
 def close(one: xr.DataTree, other: xr.DataTree, rtol=1e-5) -> None:

@@ -7,19 +7,15 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import slt_notebook as slt
 from slt_notebook.core import chunking as fit
 from slt_notebook.core.chunking import Fit
 from slt_notebook.core.space import Space
-from slt_notebook.runs.execute import worker
 from slt_notebook.runs.execute.shared import Shared
 from slt_notebook.runs.plan import partition
 from slt_notebook.runs.plan.memory import activations
-from slt_notebook.runs.plan.settings import Settings, Speed
-from slt_notebook.runs.prepare import prepare
-from tests.runs.problems import language
+from tests.runs.problems import language, limited
 
 SETTINGS = {
     "kernel": slt.SGLD(1e-3), "nbeta": 4.0, "gamma": 10.0, "chains": 4, "draws": 6, "burnin": 1,
@@ -27,30 +23,11 @@ SETTINGS = {
 }  # fmt: skip
 
 
-def problem(limit: int | None = None, examples: int = 24):
-    """Linear regression whose memory holds `limit` examples at once, over chains and batch."""
-    rng = np.random.default_rng(0)
-    data = slt.array_probe("d", rng.normal(size=(examples, 3)), rng.normal(size=examples))
-    asked = []
-
-    def loss(params, batch):
-        x = batch["inputs"]
-        rows = x.shape[0]
-        if torch._C._functorch.is_batchedtensor(x):
-            rows *= torch._C._functorch.get_unwrapped(x).shape[0]
-        asked.append(rows)
-        if limit is not None and rows > limit:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 TiB")
-        return (x @ params["w"] - batch["targets"]).square()
-
-    return slt.loss_fn({"w": torch.ones(3)}, loss), data, asked
-
-
 @pytest.mark.parametrize("limit", [32, 16, 8, 4, 1])
 def test_a_run_that_does_not_fit_goes_on_in_halves_and_loses_no_draw(limit):
-    loss, data, _ = problem()
+    loss, data, _ = limited()
     plain = slt.sample(loss, data, probes=[data], **SETTINGS)
-    tight, data, asked = problem(limit)
+    tight, data, asked = limited(limit)
     run = slt.sample(tight, data, probes=[data], **SETTINGS)
     for group, name in (("sampling", "loss"), ("probe/d", "loss"), ("sampling", "control_loss")):
         np.testing.assert_allclose(
@@ -64,7 +41,7 @@ def test_a_run_that_does_not_fit_goes_on_in_halves_and_loses_no_draw(limit):
 
 
 def test_nothing_fits_says_what_to_do_and_keeps_what_was_drawn(tmp_path):
-    loss, data, _ = problem()
+    loss, data, _ = limited()
     path = tmp_path / "run.zarr"
     stop = {"at": None}
 
@@ -105,7 +82,7 @@ def test_two_workers_that_fail_at_once_halve_once():
 
 
 def test_the_plan_counts_what_a_run_holds():
-    loss, data, _ = problem()
+    loss, data, _ = limited()
     found = slt.memory_plan(loss, data, probes=[data], chains=5, kernel=slt.SGHMC(), draws=7,
                             batch_size=6)  # fmt: skip
     sizes = {what: size for what, size, _ in found.items}
@@ -123,7 +100,7 @@ def test_the_plan_counts_what_a_run_holds():
 def test_the_plan_takes_every_setting_of_a_run_and_refuses_what_the_run_refuses(monkeypatch):
     from slt_notebook.runs import memory_plan as module
 
-    loss, data, _ = problem()
+    loss, data, _ = limited()
     made = []
     monkeypatch.setattr(module, "Shared", lambda *a: made.append(Shared(*a)) or made[-1])
     settings = {**SETTINGS, "probe_dtype": "bfloat16", "batches": "shared", "chain_chunk": 2}
@@ -180,65 +157,3 @@ def test_a_chunk_is_made_smaller_before_the_run_where_memory_is_short(monkeypatc
     assert found.fit.chains == 1 and found.fit.examples is None
     monkeypatch.setattr(partition, "free_memory", lambda device: 1_000_000)
     assert slt.memory_plan(loss, data, chains=1, batch_size=64).fit.examples < 64
-
-
-class Syncs(TorchDispatchMode):
-    """Counts what makes the host wait for a device: reading a value, a shape that hangs on one."""
-
-    WAITS = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select", "unique")
-
-    def __init__(self):
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        name = func.__name__.split(".")[0]
-        self.count += any(name.startswith(wait) for wait in self.WAITS)
-        return func(*args, **(kwargs or {}))
-
-
-@pytest.mark.parametrize(
-    "kernel", [slt.SGLD(1e-3), slt.SGLD(1e-3, metric=slt.RMSProp()), slt.SGHMC(1e-3), slt.SGNHT()]
-)
-@pytest.mark.parametrize("batch_size", [8, 24])
-def test_no_step_makes_the_host_wait_for_the_device(kernel, batch_size, monkeypatch):
-    """The code path of a GPU, run on a CPU where waits can be counted."""
-    monkeypatch.setattr(worker, "may_ask", lambda device: False)
-    monkeypatch.setattr(worker, "_controls", lambda *a: None)  # their number grows to 8
-    counts = {}
-    for draws in (12, 28):  # both have the Metropolis tests at draws 0 and 10
-        loss, data, _ = problem()
-        shared = Shared(loss, data, [data], torch.device("cpu"))
-        settings = Settings(
-            kernel=kernel, nbeta=4.0, gamma=10.0, chains=3, draws=draws, burnin=2,
-            batch_size=batch_size,
-        )  # fmt: skip
-        run = prepare(shared, "full", None, settings, Speed())
-        with Syncs() as seen:
-            worker.run_chains(run._job, (0, 1, 2))
-        counts[draws] = seen.count
-        run._job.writer.shutdown()
-        run._job.store.close()
-        assert np.isfinite(run.tree["sampling"]["loss"]).all()
-    assert counts[12] == counts[28]  # what a run does once; nothing a step
-
-
-def test_the_code_path_of_a_gpu_gives_the_same_draws_and_stops_the_same_chains(monkeypatch):
-    rng = np.random.default_rng(0)
-    data = slt.array_probe("d", rng.normal(size=(24, 3)), rng.normal(size=24))
-
-    def loss(params, batch):
-        out = (batch["inputs"] @ params["w"] - batch["targets"]).square()
-        return torch.where(params["w"].norm() > 2.2, torch.nan, out)
-
-    of = slt.loss_fn({"w": torch.ones(3)}, loss)
-    settings = {**SETTINGS, "draws": 60, "kernel": slt.SGLD((0.02, 1e-4, 1e-4, 0.3))}
-    trees = []
-    for asks in (True, False):
-        monkeypatch.setattr(worker, "may_ask", lambda device, asks=asks: asks)
-        trees.append(slt.sample(of, data, probes=[data], **settings).tree)
-    one, other = trees
-    assert (one["sampling"]["status"] != 0).any() and (one["sampling"]["status"] == 0).any()
-    for group in ("sampling", "probe/d"):
-        for name, values in one[group].data_vars.items():
-            np.testing.assert_allclose(other[group][name], values, rtol=1e-5, err_msg=name)
