@@ -1,4 +1,4 @@
-"""Torch only: positions, potentials, kernels, metrics, streams and the chain loop.
+"""Torch only: positions, potentials, kernels, metrics, streams and the sampler loop.
 
-Nothing here knows of files, xarray or Hugging Face.  The chain axis is always first.
+Nothing here uses files, xarray or Hugging Face.  The chain axis is always first.
 """

@@ -5,6 +5,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
 
 def backward_into(
@@ -31,8 +32,8 @@ def backward_into(
         leaf.grad = None
         missing.discard(number)
 
-    hooks = [
-        leaf.register_post_accumulate_grad_hook(partial(arrived, number=number))
+    hooks: list[RemovableHandle] = [
+        leaf.register_post_accumulate_grad_hook(partial(arrived, number=number))  # pyright: ignore[reportUnknownMemberType]  # torch's stubs are partial
         for number, leaf in enumerate(leaves)
     ]
     try:

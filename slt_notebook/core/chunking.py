@@ -1,4 +1,4 @@
-"""How much is evaluated at once, and what if it does not fit?  It is halved, and asked again.
+"""Sizes of what is evaluated at once, which are halved where memory does not suffice.
 
 Chunks are guesses: what else lives on the device, and how an allocator cuts its memory, is known
 only afterwards.  An evaluation changes nothing, so one that ran out of memory can be repeated in
@@ -31,9 +31,9 @@ class Fit:
     chains: int = 1
     examples: int | None = None
     rows: int = 32
-    halved: list[str] = field(default_factory=list)
+    halved: list[str] = field(default_factory=list[str])
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self._lock = threading.Lock()
 
     def fewer_chains(self, used: int) -> None:
@@ -83,13 +83,13 @@ def attempt(work: Callable[[], T]) -> T | None:
     return None
 
 
-def refuse(what: str, device) -> OutOfMemory:
-    """The error when even one example does not fit."""
+def refuse(what: str, device: torch.device) -> OutOfMemory:
+    """The error for `what` where not even one example fits."""
     return OutOfMemory(
         say(
             f"no memory on {device} for {what}",
-            "room for one example at least",
+            "memory for at least one example",
             "free memory, shorten the sequences, take fewer chains or a smaller component, or use "
-            "another device; every draw made so far is kept, and the same call goes on",
+            "another device; every draw made so far is kept, and the same call continues",
         )
     )

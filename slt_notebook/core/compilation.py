@@ -1,8 +1,8 @@
-"""Does compiling pay?  `torch.compile` of what a run repeats, with its price stated.
+"""`torch.compile` for functions that a run repeats, with a note on what each compilation gains.
 
-A compiled function is asked for with the arguments of its first call: the plain one is timed, the
-other is compiled and timed, and the note says after how many calls the compilation has paid for
-itself.  What is computed stays the same; sums are rounded in another order.
+At its first call the plain function is timed, the other is compiled and timed, and the note says
+after how many calls the compilation has paid for itself.  What is computed stays the same; sums are
+rounded in another order.
 """
 
 import os
@@ -15,6 +15,8 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from slt_notebook.core.chunking import out_of_memory
 from slt_notebook.errors import InputError, say
@@ -22,7 +24,10 @@ from slt_notebook.errors import InputError, say
 MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
 
-Make = Callable[[Callable[[Callable], Callable]], Callable]
+Function = Callable[..., Any]
+Compile = Callable[[Function], Function]
+Make = Callable[[Compile], Function]
+"""From a function that compiles to the compiled form."""
 
 
 @dataclass(eq=False)
@@ -35,19 +40,21 @@ class Compiler:
     """
 
     mode: str = "default"
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list[str])
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self._lock = threading.Lock()
-        self._ready: dict[Any, Callable] = {}
+        self._ready: dict[Any, Function] = {}
 
-    def call(self, what: str, key: Any, make: Make, plain: Callable, *args):
+    def call(self, what: str, key: Any, make: Make, plain: Function, *args: Any) -> Any:
         """`plain(*args)` by its compiled form.
 
         Args:
             what: the name of the function in notes.
-            key: of the compiled form; one a set of shapes.
-            make: the compiled form, from a function that compiles; called once, for all threads.
+            key: of the compiled form; one per set of shapes.
+            make: makes the compiled form; called once, for all threads.
+            plain: the function as it is.
+            args: its arguments.
         """
         ready = self._ready.get((what, key))
         if ready is None:
@@ -59,12 +66,12 @@ class Compiler:
         out = ready(*args)
         if self.mode in ("reduce-overhead", "max-autotune"):
             # The next replay of a CUDA graph writes where this one left its results.
-            return torch.utils._pytree.tree_map(lambda t: t.clone(), out)
+            return tree_map(_copy, out)
         return out
 
-    def _compile(self, what: str, make: Make, plain: Callable, args) -> Callable:
+    def _compile(self, what: str, make: Make, plain: Function, args: tuple[Any, ...]) -> Function:
         eager = _fastest(plain, args)
-        compiled = make(partial(torch.compile, mode=self.mode, dynamic=False))
+        compiled = make(partial(_torch_compile, mode=self.mode))
         began = time.perf_counter()
         try:
             compiled(*args)
@@ -72,21 +79,29 @@ class Compiler:
             if out_of_memory(error):
                 raise
             reason = str(error).strip().splitlines()[0][:200]
-            self.notes.append(f"{what} not compiled, and computed as it is: {reason}")
+            self.notes.append(f"{what} could not be compiled and runs uncompiled: {reason}")
             return plain
         took = time.perf_counter() - began
         later = _fastest(compiled, args)
         text = f"{what} compiled in {took:.1f} s: {eager * 1e3:.1f} ms -> {later * 1e3:.1f} ms"
         if later < eager:
-            text += f", worth it from {took / (eager - later):,.0f} calls on"
+            text += f", pays off after {took / (eager - later):,.0f} calls"
         else:
-            text += ", which is no gain: run it without compile"
+            text += ", no gain: run without compile"
         self.notes.append(text)
         return compiled
 
 
-def _fastest(function: Callable, args) -> float:
-    times = []
+def _torch_compile(function: Function, mode: str) -> Function:
+    return torch.compile(function, mode=mode, dynamic=False)  # pyright: ignore[reportUnknownMemberType]  # torch's stubs are partial
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    return tensor.clone()
+
+
+def _fastest(function: Function, args: tuple[Any, ...]) -> float:
+    times: list[float] = []
     for _ in range(3):
         began = time.perf_counter()
         function(*args)

@@ -17,7 +17,7 @@ from torch.func import grad_and_value, vmap
 from slt_notebook.core.backward import backward_into, leaf_of
 from slt_notebook.core.capabilities import Capabilities, capabilities
 from slt_notebook.core.chunking import Fit, attempt, refuse
-from slt_notebook.core.compilation import Compiler
+from slt_notebook.core.compilation import Compile, Compiler, Function
 from slt_notebook.core.reductions import LONG, row_dots
 from slt_notebook.core.space import Space
 from slt_notebook.core.types import Batch, Evaluation, LossFn, Params, column
@@ -35,7 +35,8 @@ def energy(loss: Tensor, distance2: Tensor, nbeta: Tensor, gamma: Tensor) -> Ten
     Args:
         loss: `[chain]`, or one number for one chain.
         distance2: `|w - w*|^2` `[chain]`.
-        nbeta, gamma: `[chain, 1]`.
+        nbeta: `[chain, 1]`.
+        gamma: `[chain, 1]`.
     """
     return nbeta[:, 0] * loss + gamma[:, 0] / 2 * distance2.to(loss)
 
@@ -48,7 +49,8 @@ def gradient(
     Args:
         loss_grad: grad L, of any shape.
         away: w - w*, of the same shape.
-        nbeta, gamma: broadcastable to it.
+        nbeta: broadcastable to it.
+        gamma: broadcastable to it.
         out: where the result is written; it may be `loss_grad`.
     """
     return torch.mul(loss_grad, nbeta, out=out).add_(away.mul_(gamma))
@@ -124,23 +126,22 @@ class Potential:
         """
         if self.joint_gradient is not None:
             return BatchGradient(*self.joint_gradient(position, batches))
-        losses, grads, counts = [], [], []
+        found: list[BatchGradient] = []
         start = 0
         while start < len(position):
             size = min(self.fit.chains, len(position) - start)
             part = slice(start, start + size)
-            found = attempt(partial(self._chunk, position[part], batches[part]))
-            if found is None:
+            some = attempt(partial(self._chunk, position[part], batches[part]))
+            if some is None:
                 if size == 1:
                     raise refuse("the gradient of a batch", position.device)
                 self.fit.fewer_chains(size)
                 continue
-            for values, value in zip((losses, grads, counts), found, strict=True):
-                values.append(value)
+            found.append(some)
             start += size
-        if len(losses) == 1:  # a copy of a large model's gradients is worth saving
-            return BatchGradient(losses[0], grads[0], counts[0])
-        return BatchGradient(torch.cat(losses), torch.cat(grads), torch.cat(counts))
+        if len(found) == 1:  # saves a copy of the gradients of a large model
+            return found[0]
+        return BatchGradient(*(torch.cat(values) for values in zip(*found, strict=True)))
 
     def _chunk(self, position: Tensor, batches: list[Batch]) -> BatchGradient:
         several = len(batches) > 1 and same_shapes(batches)
@@ -166,7 +167,10 @@ class Potential:
         plain = partial(gradients, self.can.batched)
         if self.compiler is None:
             return BatchGradient(*plain(position, stacked))
-        make = lambda compiled: compiled(partial(gradients, self.can.traceable(True)))
+
+        def make(compiled: Compile) -> Function:
+            return compiled(partial(gradients, self.can.traceable(True)))
+
         what = f"gradients of {len(batches)} chains"
         found = self.compiler.call(what, shapes(stacked), make, plain, position, stacked)
         return BatchGradient(*found)
@@ -235,10 +239,10 @@ class Potential:
         if self.compiler is None:
             return BatchGradient(*plain(leaf, batch))
 
-        # Forward and backward pass are compiled together, when the gradient is asked for.
-        make = lambda compiled: partial(
-            both, compiled(partial(self._mean, loss=self.can.traceable(False)))
-        )
+        def make(compiled: Compile) -> Function:
+            # Forward and backward pass are compiled together, when the gradient is asked for.
+            return partial(both, compiled(partial(self._mean, loss=self.can.traceable(False))))
+
         found = self.compiler.call("gradient", shapes(batch), make, plain, leaf, batch)
         return BatchGradient(*found)
 

@@ -1,8 +1,8 @@
-"""How are sums over the coordinates of a chain taken?  In float64, and the same for any company.
+"""Sums over the coordinates of each chain, in float64, whatever other chains there are.
 
 A sum over `[chain, dim]` must not round by how many rows there are, or chains would depend on how
 they are split over workers; torch splits the sum of a single long row over threads.  Long rows are
-taken a block at a time: nothing of the size of a large model is held besides the rows themselves.
+summed block by block: nothing of the size of a large model is held besides the rows themselves.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ _PART = 1 << 12
 def row_sums(rows: Tensor) -> Tensor:
     """Sums over the last axis of `[chain, dim]`, which round the same however many rows there are.
 
-    A single row is the exception of torch: its sum is split over threads.  So it gets company.
+    Torch splits the sum of a single row over threads, so that row is summed as one of two.
     """
     if len(rows) == 1:
         return rows.expand(2, -1).contiguous().sum(1)[:1]
@@ -34,9 +34,9 @@ def row_totals(terms: Callable[..., Tensor], *rows: Tensor) -> Tensor:
     dim = rows[0].shape[1]
     if dim < LONG:
         return row_sums(terms(*rows))
-    sums = []
+    sums: list[Tensor] = []
     for number in range(len(rows[0])):
-        parts = []
+        parts: list[Tensor] = []
         for start in range(0, dim, BLOCK):
             part = terms(*(r[number, start : start + BLOCK] for r in rows))
             whole = len(part) // _PART * _PART
@@ -49,16 +49,15 @@ def row_totals(terms: Callable[..., Tensor], *rows: Tensor) -> Tensor:
 def row_dots(one: Tensor, other: Tensor, origin: Tensor | None = None) -> Tensor:
     """`(one - origin) . other` of every row, float64 `[chain]`."""
     if origin is None:
-        return row_totals(lambda a, b: a.double() * b, one, other)
-    return row_totals(lambda a, b, o: (a - o).double() * b, one, other, origin.expand_as(one))
+        return row_totals(_products, one, other)
+    return row_totals(_products_from, one, other, origin.expand_as(one))
 
 
 def row_norms(rows: Tensor, origin: Tensor | None = None) -> Tensor:
     """Euclidean norm of every row of `rows - origin`, float32 `[chain]`."""
     if origin is None:
-        return row_totals(lambda a: a.double().square(), rows).sqrt().float()
-    moved = row_totals(lambda a, o: (a - o).double().square(), rows, origin.expand_as(rows))
-    return moved.sqrt().float()
+        return row_totals(_squares, rows).sqrt().float()
+    return row_totals(_squares_from, rows, origin.expand_as(rows)).sqrt().float()
 
 
 def finite_rows(rows: Tensor) -> Tensor:
@@ -68,4 +67,24 @@ def finite_rows(rows: Tensor) -> Tensor:
     """
     if rows.shape[1] < LONG or rows.dtype == torch.float64:
         return rows.isfinite().all(1)
-    return row_totals(lambda a: a.double(), rows).isfinite()
+    return row_totals(_doubles, rows).isfinite()
+
+
+def _products(one: Tensor, other: Tensor) -> Tensor:
+    return one.double() * other
+
+
+def _products_from(one: Tensor, other: Tensor, origin: Tensor) -> Tensor:
+    return (one - origin).double() * other
+
+
+def _squares(row: Tensor) -> Tensor:
+    return row.double().square()
+
+
+def _squares_from(row: Tensor, origin: Tensor) -> Tensor:
+    return (row - origin).double().square()
+
+
+def _doubles(row: Tensor) -> Tensor:
+    return row.double()

@@ -21,7 +21,7 @@ from slt_notebook.core.types import Batch, Kernel
 class Step(NamedTuple):
     """One transition of all chains."""
 
-    index: int  # number of the step, from 0
+    index: int  # number of the step, from 0  # pyright: ignore[reportIncompatibleMethodOverride]  # of a tuple
     state: Any  # kernel state after the step
     loss: Tensor  # [chain] of the batch, before the step; NaN for chains that have diverged
     virial: Tensor  # [chain] (w - w*) . grad U / dim, before the step; 1 in equilibrium
@@ -59,10 +59,12 @@ def walk(
         kernel: the transition rule, with hyperparameters of these chains.
         potential: what is sampled, with hyperparameters of these chains.
         state: kernel state before step `first`; it may be changed in place.
-        seed, chains: of the noise; indices of the chains.
+        seed: of the noise.
+        chains: indices of the chains.
         batches: step -> (a batch for every chain, how many losses each must count `[chain]`).
         status: `[chain]` int8 before step `first`; chains that are not `STATUS_OK` do not move.
-        first, last: numbers of steps.
+        first: number of the first step.
+        last: number of the step at which to end, which is not made.
         burnin: the step from which on a metric with `adapt="burnin"` is fixed.
         accept_at: at which steps to spend one more evaluation on the Metropolis diagnostic.
         norm_at: at which steps to compute `grad_norm`.
@@ -72,8 +74,10 @@ def walk(
         stepper: how steps are computed; None for the fastest, which gives the same numbers.
     """
     settled = replace(kernel, metric=kernel.metric.after_burnin())  # pyright: ignore[reportArgumentType]  # kernels are dataclasses
-    ask = state.position.device.type == "cpu" if ask is None else ask
-    stepper = stepper or choose_stepper(kernel, potential, seed, chains, ask)
+    if ask is None:
+        ask = potential.center.device.type == "cpu"
+    if stepper is None:
+        stepper = choose_stepper(kernel, potential, seed, chains, ask)
     for index in range(first, last):
         moving = kernel if index < burnin else settled
         here, expected = batches(index)

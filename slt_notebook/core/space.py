@@ -1,4 +1,4 @@
-"""Which coordinates are sampled, and how does a flat vector become parameters?
+"""The sampled coordinates, and the way from a flat vector to parameters and back.
 
 A `Space` is a list of pieces of named parameters.  Its coordinates are one float32 vector
 `[dim]`; what lies outside the pieces stays at the trained values.  A restricted run therefore
@@ -25,20 +25,27 @@ class Piece:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Of the block."""
         return tuple(stop - start for start, stop in self.window)
 
     @property
     def size(self) -> int:
+        """Number of its coordinates."""
         return math.prod(self.shape)
 
     @property
     def slices(self) -> tuple[slice, ...]:
+        """Where the block is in its parameter."""
         return tuple(slice(start, stop) for start, stop in self.window)
 
 
 @dataclass(frozen=True)
 class Space:
     """The sampled coordinates of a model.
+
+    >>> import torch
+    >>> Space.of({"w": torch.zeros(2, 3), "b": torch.zeros(3)}, ["w"]).dim
+    6
 
     Attributes:
         pieces: blocks of parameters, in the order of their coordinates; they must not overlap.
@@ -50,7 +57,11 @@ class Space:
 
     @classmethod
     def of(cls, params: Params, names: Sequence[str] | None = None) -> "Space":
-        """All of the parameters, or all of those named.
+        """The space of all parameters, or of those named.
+
+        Args:
+            params: of the model.
+            names: of parameters; None for all.
 
         Raises:
             ComponentError: no parameter, or one that the model does not have.
@@ -67,13 +78,14 @@ class Space:
                 )
         if not chosen:
             raise ComponentError(
-                say("no parameter at all", "at least one", "widen the pattern of the component")
+                say("no parameter", "at least one", "use a pattern that matches more")
             )
         pieces = tuple(Piece(n, tuple((0, size) for size in params[n].shape)) for n in chosen)
         return cls(pieces, tuple((n, tuple(params[n].shape)) for n in chosen))
 
     @property
     def dim(self) -> int:
+        """Number of coordinates."""
         return sum(piece.size for piece in self.pieces)
 
     def flatten(self, params: Params) -> Tensor:
@@ -116,7 +128,7 @@ def _scatter(whole: Tensor, block: Tensor, piece: Piece) -> Tensor:
     if not partial:
         return block
     inner = whole
-    frames = []
+    frames: list[tuple[Tensor, int, tuple[int, int]]] = []
     for axis in partial[:-1]:
         frames.append((inner, axis, piece.window[axis]))
         start, stop = piece.window[axis]

@@ -1,12 +1,13 @@
-"""Where does randomness come from?  Pure functions of (seed, chain, step), and nothing else.
+"""Randomness as pure functions of (seed, chain, step).
 
-No generator is ever saved: a run that stops and resumes, or that is split over workers, asks for
-the same numbers again.  Noise is bit-equal on one kind of device; batches are bit-equal anywhere.
+No generator is ever saved: a run that stops and resumes, or that is split over workers, draws the
+same numbers again.  Noise is bit-equal on one kind of device; batches are bit-equal anywhere.
 """
 
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -14,6 +15,9 @@ NOISE, BATCH, CONTROL, ACCEPT = 1, 2, 3, 4
 """Names of the independent streams that one seed gives."""
 
 _MASK = (1 << 64) - 1
+
+Places = npt.NDArray[np.int64]
+"""Places of examples in the data."""
 
 
 def mix(*words: int) -> int:
@@ -33,7 +37,12 @@ def mix(*words: int) -> int:
 
 
 def noise(
-    seed: int, chains: tuple[int, ...], step: int, dim: int, device, stream: int = NOISE
+    seed: int,
+    chains: tuple[int, ...],
+    step: int,
+    dim: int,
+    device: torch.device | str,
+    stream: int = NOISE,
 ) -> Tensor:
     """Standard normals `[chain, dim]`; row c depends on (seed, chains[c], step) alone."""
     rows = torch.empty(len(chains), dim, device=device)
@@ -42,12 +51,14 @@ def noise(
     return rows
 
 
-def generator(seed: int, chain: int, step: int, device, stream: int = NOISE) -> torch.Generator:
+def generator(
+    seed: int, chain: int, step: int, device: torch.device | str, stream: int = NOISE
+) -> torch.Generator:
     """A fresh generator of one chain's numbers at one step."""
     return torch.Generator(device=device).manual_seed(mix(seed, stream, chain, step))
 
 
-def uniform(seed: int, chains: tuple[int, ...], step: int, device) -> Tensor:
+def uniform(seed: int, chains: tuple[int, ...], step: int, device: torch.device | str) -> Tensor:
     """Uniform numbers in [0, 1) `[chain]` float64: functions of (seed, chain, step) alone."""
     # The top 53 of 63 mixed bits: the same on every device.
     values = [(mix(seed, ACCEPT, chain, step) >> 10) / 2**53 for chain in chains]
@@ -55,15 +66,17 @@ def uniform(seed: int, chains: tuple[int, ...], step: int, device) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def _order(key: int, size: int) -> np.ndarray:
+def _order(key: int, size: int) -> Places:
     return np.random.Generator(np.random.Philox(key)).permutation(size)
 
 
-def batch(seed: int, chain: int, step: int, size: int, data_size: int, stream: int = BATCH):
+def batch(
+    seed: int, chain: int, step: int, size: int, data_size: int, stream: int = BATCH
+) -> Places:
     """Indices `[size]` of the examples that a chain reads at a step.
 
-    Each chain walks through the data in epochs, every epoch in a new order; a batch may straddle
-    two of them.  A batch of all the data is the data in its own order.
+    Each chain reads the data in epochs, every epoch in a new order; a batch may lie in two of
+    them.  A batch of all the data is the data in its own order.
     """
     if size == data_size:
         return np.arange(data_size)

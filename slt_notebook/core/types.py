@@ -46,31 +46,42 @@ Evaluate = Callable[[Tensor], Evaluation]
 
 
 class Metric(Protocol):
-    """A diagonal preconditioner G: scales the drift by G and the noise by sqrt(G).
-
-    `elementwise`: a coordinate's scale depends on that coordinate alone.
-    `adapt` is "always", "burnin" or "never"; `follows` is "gradient", or "mean" where `direction`
-    (asked after `update`) returns something else than the loss gradient that it is given.
-    """
+    """A diagonal preconditioner G: scales the drift by G and the noise by sqrt(G)."""
 
     @property
-    def elementwise(self) -> bool: ...
+    def elementwise(self) -> bool:
+        """Whether a coordinate's scale depends on that coordinate alone."""
+        ...
 
     @property
-    def adapt(self) -> str: ...
+    def adapt(self) -> str:
+        """When it changes: "always", "burnin" or "never"."""
+        ...
 
     @property
-    def follows(self) -> str: ...
+    def follows(self) -> str:
+        """What the drift follows: the "gradient", or a running "mean", see `direction`."""
+        ...
 
-    def init(self, position: Tensor) -> Any: ...
+    def init(self, position: Tensor) -> Any:
+        """The state at the start: tensors that lead with the chain axis."""
+        ...
 
-    def update(self, state: Any, loss_grad: Tensor) -> tuple[Any, Tensor]: ...
+    def update(self, state: Any, loss_grad: Tensor) -> tuple[Any, Tensor]:
+        """The state after one more loss gradient `[chain, dim]`, and G broadcastable to it."""
+        ...
 
-    def current(self, state: Any, position: Tensor) -> Tensor: ...
+    def current(self, state: Any, position: Tensor) -> Tensor:
+        """G as it is, broadcastable to `position` `[chain, dim]`."""
+        ...
 
-    def direction(self, state: Any, loss_grad: Tensor) -> Tensor: ...
+    def direction(self, state: Any, loss_grad: Tensor) -> Tensor:
+        """What the drift follows in place of the loss gradient; `state` is from `update`."""
+        ...
 
-    def after_burnin(self) -> "Metric": ...
+    def after_burnin(self) -> "Metric":
+        """The metric after the burn-in: fixed, if it adapts during the burn-in only."""
+        ...
 
 
 class Kernel(Protocol):
@@ -81,18 +92,25 @@ class Kernel(Protocol):
     `uniforms` says so, uniform numbers `[chain]` in [0, 1) after them.
     """
 
+    __dataclass_fields__: ClassVar[dict[str, Any]]
     uniforms: ClassVar[bool]  # also draws one uniform number a step
     elementwise: ClassVar[bool]  # a coordinate's step depends on that coordinate alone
     full_batch: ClassVar[bool]  # is what it says it is with exact gradients only
     per_chain: ClassVar[tuple[str, ...]]  # fields that may hold one number per chain
 
     @property
-    def step_size(self) -> Floats: ...
+    def step_size(self) -> Floats:
+        """Step size, one number or one per chain."""
+        ...
 
     @property
-    def metric(self) -> Metric: ...
+    def metric(self) -> Metric:
+        """The preconditioner G."""
+        ...
 
-    def init(self, position: Tensor) -> Any: ...
+    def init(self, position: Tensor) -> Any:
+        """The state of chains that start at `position` `[chain, dim]`."""
+        ...
 
     @property
     def step(self) -> Callable[..., tuple[Any, Info]]:

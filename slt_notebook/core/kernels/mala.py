@@ -1,4 +1,4 @@
-"""How does a chain sample without any bias of its step?  Propose by Langevin, accept or reject."""
+"""MALA: Langevin proposals with a Metropolis test, which sample without a bias of the step size."""
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
@@ -13,6 +13,8 @@ from slt_notebook.errors import InputError, say
 
 
 class MALAState(NamedTuple):
+    """State of chains under MALA: the position and the potential there."""
+
     position: Tensor  # [chain, dim] float32
     known: Tensor  # [chain] whether the rest is the potential at `position`
     loss: Tensor  # [chain]
@@ -38,6 +40,9 @@ class MALA:
     Attributes:
         step_size: as in SGLD, one number or one per chain; an acceptance near 0.57 mixes best.
         metric: the preconditioner G: `Identity`, `Fixed`, or one with `adapt="burnin"`.
+
+    >>> MALA(step_size=1e-2)
+    MALA(step_size=0.01, metric=Identity())
     """
 
     step_size: Floats = 1e-3
@@ -60,6 +65,7 @@ class MALA:
             )
 
     def init(self, position: Tensor) -> MALAState:
+        """The state of chains that start at `position` `[chain, dim]`."""
         one, all_ = position.new_zeros(len(position)), torch.zeros_like(position)
         counted = torch.zeros_like(one, dtype=torch.int64)
         metric = self.metric.init(position)
@@ -70,6 +76,7 @@ class MALA:
     def step(
         self, state: MALAState, evaluate: Evaluate, noise: Tensor, uniform: Tensor
     ) -> tuple[MALAState, Info]:
+        """One step; `noise` holds standard normals `[chain, dim]`, `uniform` numbers in [0, 1)."""
         here = Evaluation(state.loss, state.loss_grad, state.potential, state.grad, state.counted)
         if not bool(state.known.all()):
             fresh = evaluate(state.position)
@@ -92,7 +99,9 @@ class MALA:
         )
         return new, Info(here.loss, here.counted, here.grad, scale, alpha)
 
-    def acceptance(self, state, new, scale, before: Evaluation, after: Evaluation) -> Tensor:
+    def acceptance(
+        self, state: MALAState, new: MALAState, scale: Tensor, before: Evaluation, after: Evaluation
+    ) -> Tensor:
         """Of the move that was made; the probability for the proposal itself is in `Info`."""
         step = column(self.step_size, before.grad) * scale
         return acceptance(before, after, step, state.position, new.position)

@@ -1,4 +1,4 @@
-"""By what is a step scaled, and along which gradient?  Diagonal preconditioners G.
+"""Metrics: diagonal preconditioners G, which scale a step.
 
 A kernel multiplies the drift by G and the noise by sqrt(G), in one place.  Moments see the loss
 gradient alone: neither `nbeta` nor the localization (2507.21449, appendix D.3).  All metrics but
@@ -6,13 +6,13 @@ Adam leave the drift's direction as it is; what Adam puts in place of the loss g
 `direction` returns, and the kernel adds the localization to that.
 
 An adapting metric is not stationary: the correction term Gamma(w) = sum_j d G_ij / d w_j is left
-out, as in all of the field's samplers, so the target is reached only in so far as G varies slowly.
+out, as in all of the field's samplers, so the target is reached only as far as G varies slowly.
 `adapt="burnin"` holds G fixed after the burn-in, which removes that bias; the default is "always",
 because that is the published algorithm, and because a burn-in of 0 leaves nothing to learn G from.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,23 +28,28 @@ _FROZEN = "frozen"  # what "burnin" turns into at its end
 class Identity:
     """G = 1: plain Langevin dynamics."""
 
-    adapt: ClassVar[str] = "never"
-    elementwise: ClassVar[bool] = True
-    follows: ClassVar[str] = "gradient"
+    adapt = "never"
+    elementwise = True
+    follows = "gradient"
 
     def init(self, position: Tensor) -> tuple[()]:
+        """The state of chains that start at `position` `[chain, dim]`."""
         return ()
 
     def update(self, state: tuple[()], loss_grad: Tensor) -> tuple[tuple[()], Tensor]:
+        """The state after one more loss gradient, and G; see `Metric.update`."""
         return state, loss_grad.new_ones(1, 1)
 
     def current(self, state: tuple[()], position: Tensor) -> Tensor:
+        """G as it is; see `Metric.current`."""
         return position.new_ones(1, 1)
 
     def direction(self, state: tuple[()], loss_grad: Tensor) -> Tensor:
+        """What the drift follows; see `Metric.direction`."""
         return loss_grad
 
     def after_burnin(self) -> "Identity":
+        """The metric after the burn-in; see `Metric.after_burnin`."""
         return self
 
 
@@ -53,17 +58,20 @@ class Fixed:
     """G given, one number or one per coordinate (in the order of the sampled parameters).
 
     Under a fixed G every kernel leaves the same target as under G = 1; only the speed of each
-    coordinate changes.  It stands in the run's task number by number, so it is meant for problems
-    of up to some ten thousand coordinates.
+    coordinate changes.  It is stored in the run's task number by number, so it is meant for
+    problems of up to some ten thousand coordinates.
 
     Attributes:
         scale: positive and finite; arrays and tensors become a tuple.
+
+    >>> Fixed(np.array([1.0, 0.5]))
+    Fixed(scale=(1.0, 0.5))
     """
 
     scale: float | tuple[float, ...] = 1.0
 
-    adapt: ClassVar[str] = "never"
-    follows: ClassVar[str] = "gradient"
+    adapt = "never"
+    follows = "gradient"
 
     def __post_init__(self):
         values = np.asarray(self.scale, dtype=float)
@@ -78,9 +86,11 @@ class Fixed:
 
     @property
     def elementwise(self) -> bool:
+        """Whether G is one number: a block of coordinates has no place in a longer one."""
         return not isinstance(self.scale, tuple)
 
     def init(self, position: Tensor) -> tuple[()]:
+        """The state of chains that start at `position` `[chain, dim]`."""
         if isinstance(self.scale, tuple) and len(self.scale) != position.shape[1]:
             raise InputError(
                 say(
@@ -92,21 +102,27 @@ class Fixed:
         return ()
 
     def update(self, state: tuple[()], loss_grad: Tensor) -> tuple[tuple[()], Tensor]:
+        """The state after one more loss gradient, and G; see `Metric.update`."""
         return state, self.current(state, loss_grad)
 
     def current(self, state: tuple[()], position: Tensor) -> Tensor:
+        """G as it is; see `Metric.current`."""
         return position.new_tensor(self.scale).reshape(1, -1)
 
     def direction(self, state: tuple[()], loss_grad: Tensor) -> Tensor:
+        """What the drift follows; see `Metric.direction`."""
         return loss_grad
 
     def after_burnin(self) -> "Fixed":
+        """The metric after the burn-in; see `Metric.after_burnin`."""
         return self
 
 
 class RMSPropState(NamedTuple):
+    """State of chains under RMSProp."""
+
     square: Tensor  # [chain, dim] running mean of squared loss gradients
-    count: Tensor  # [chain, 1] updates so far
+    updates: Tensor  # [chain, 1] how many so far
 
 
 @dataclass(frozen=True)
@@ -123,6 +139,9 @@ class RMSProp:
             dynamics with a step of `step_size / eps`.
         compat: `"paper"` or `"devinterp"`.
         adapt: `"always"`, or `"burnin"` to hold G fixed after the burn-in.
+
+    >>> RMSProp(adapt="burnin")
+    RMSProp(decay=0.99, eps=0.1, compat='paper', adapt='burnin')
     """
 
     decay: float = 0.99
@@ -130,8 +149,8 @@ class RMSProp:
     compat: str = "paper"
     adapt: str = "always"
 
-    elementwise: ClassVar[bool] = True
-    follows: ClassVar[str] = "gradient"
+    elementwise = True
+    follows = "gradient"
 
     def __post_init__(self):
         _check(self.adapt, self.eps, decay=self.decay)
@@ -141,34 +160,41 @@ class RMSProp:
             )
 
     def init(self, position: Tensor) -> RMSPropState:
+        """The state of chains that start at `position` `[chain, dim]`."""
         start = torch.ones_like if self.compat == "paper" else torch.zeros_like
         return RMSPropState(start(position), position.new_zeros(len(position), 1))
 
     def update(self, state: RMSPropState, loss_grad: Tensor) -> tuple[RMSPropState, Tensor]:
+        """The state after one more loss gradient, and G; see `Metric.update`."""
         if self.adapt == _FROZEN:
             return state, self.current(state, loss_grad)
         square = torch.lerp(loss_grad.square(), state.square, self.decay)
-        new = RMSPropState(square, state.count + 1)
+        new = RMSPropState(square, state.updates + 1)
         return new, self.current(new, square)
 
     def current(self, state: RMSPropState, position: Tensor) -> Tensor:
+        """G as it is; see `Metric.current`."""
         square = state.square
         if self.compat == "paper":
-            square = _corrected(square, self.decay, state.count, untouched=square)
+            square = _corrected(square, self.decay, state.updates, untouched=square)
         return 1 / (square.sqrt() + self.eps)
 
     def direction(self, state: RMSPropState, loss_grad: Tensor) -> Tensor:
+        """What the drift follows; see `Metric.direction`."""
         return loss_grad
 
     def after_burnin(self) -> "RMSProp":
+        """The metric after the burn-in; see `Metric.after_burnin`."""
         return replace(self, adapt=_FROZEN) if self.adapt == "burnin" else self
 
 
 class AdamState(NamedTuple):
+    """State of chains under Adam."""
+
     mean: Tensor  # [chain, dim] running mean of loss gradients
     square: Tensor  # [chain, dim] running mean of their squares
-    count: Tensor  # [chain, 1] updates of `mean`
-    square_count: Tensor  # [chain, 1] updates of `square`: fewer once it is frozen
+    updates: Tensor  # [chain, 1] of `mean`
+    square_updates: Tensor  # [chain, 1] of `square`: fewer once it is frozen
 
 
 @dataclass(frozen=True)
@@ -195,40 +221,45 @@ class Adam:
     eps: float = 0.1
     adapt: str = "always"
 
-    elementwise: ClassVar[bool] = True
-    follows: ClassVar[str] = "mean"
+    elementwise = True
+    follows = "mean"
 
     def __post_init__(self):
         _check(self.adapt, self.eps, decay=self.decay, mean_decay=self.mean_decay)
 
     def init(self, position: Tensor) -> AdamState:
+        """The state of chains that start at `position` `[chain, dim]`."""
         zero = position.new_zeros(len(position), 1)
         return AdamState(torch.zeros_like(position), torch.ones_like(position), zero, zero.clone())
 
     def update(self, state: AdamState, loss_grad: Tensor) -> tuple[AdamState, Tensor]:
+        """The state after one more loss gradient, and G; see `Metric.update`."""
         mean = torch.lerp(loss_grad, state.mean, self.mean_decay)
-        square, squares = state.square, state.square_count
+        square, squares = state.square, state.square_updates
         if self.adapt != _FROZEN:
             square = torch.lerp(loss_grad.square(), square, self.decay)
             squares = squares + 1
-        new = AdamState(mean, square, state.count + 1, squares)
+        new = AdamState(mean, square, state.updates + 1, squares)
         return new, self.current(new, mean)
 
     def current(self, state: AdamState, position: Tensor) -> Tensor:
-        square = _corrected(state.square, self.decay, state.square_count, untouched=state.square)
+        """G as it is; see `Metric.current`."""
+        square = _corrected(state.square, self.decay, state.square_updates, untouched=state.square)
         return 1 / (square.sqrt() + self.eps)
 
     def direction(self, state: AdamState, loss_grad: Tensor) -> Tensor:
-        return _corrected(state.mean, self.mean_decay, state.count, untouched=loss_grad)
+        """What the drift follows; see `Metric.direction`."""
+        return _corrected(state.mean, self.mean_decay, state.updates, untouched=loss_grad)
 
     def after_burnin(self) -> "Adam":
+        """The metric after the burn-in; see `Metric.after_burnin`."""
         return replace(self, adapt=_FROZEN) if self.adapt == "burnin" else self
 
 
-def _corrected(moment: Tensor, decay: float, count: Tensor, untouched: Tensor) -> Tensor:
-    """`moment / (1 - decay^count)`; before the first update there is nothing to correct."""
-    seen = 1 - decay ** count.clamp(min=1)
-    return torch.where(count > 0, moment / seen, untouched)
+def _corrected(moment: Tensor, decay: float, updates: Tensor, untouched: Tensor) -> Tensor:
+    """`moment / (1 - decay^updates)`; before the first update there is nothing to correct."""
+    seen = 1 - decay ** updates.clamp(min=1)
+    return torch.where(updates > 0, moment / seen, untouched)
 
 
 def _check(adapt: str, eps: float, **decays: Any) -> None:

@@ -1,4 +1,4 @@
-"""How does a chain with momentum move?  Underdamped Langevin dynamics by BAOAB.
+"""SGHMC: a kernel with momentum, underdamped Langevin dynamics integrated by BAOAB.
 
 Explicit Euler (as in Chen et al. 2014) heats the chain by its own discretization; the splitting
 does not, at the same price of one gradient a step.
@@ -18,6 +18,8 @@ from slt_notebook.errors import InputError, say
 
 
 class SGHMCState(NamedTuple):
+    """State of chains under SGHMC."""
+
     position: Tensor  # [chain, dim] float32
     momentum: Tensor  # [chain, dim], of unit variance in equilibrium
     metric: Any
@@ -46,6 +48,9 @@ class SGHMC:
             is the scheme of Leimkuhler and Matthews (2013).
         metric: the preconditioner G (an inverse mass); not `Adam`.
 
+    >>> SGHMC(step_size=1e-4, friction=0.2)
+    SGHMC(step_size=0.0001, friction=0.2, metric=Identity())
+
     References: Leimkuhler and Matthews 2013 (BAOAB), Applied Mathematics Research eXpress 2013 (1).
     """
 
@@ -62,9 +67,11 @@ class SGHMC:
         check(self, upper_included=True)
 
     def init(self, position: Tensor) -> SGHMCState:
+        """The state of chains that start at `position` `[chain, dim]` without momentum."""
         return SGHMCState(position, torch.zeros_like(position), self.metric.init(position))
 
     def step(self, state: SGHMCState, evaluate: Evaluate, noise: Tensor) -> tuple[SGHMCState, Info]:
+        """One step; `noise` holds standard normals `[chain, dim]`."""
         at = evaluate(state.position)
         metric, scale = self.metric.update(state.metric, at.loss_grad)
         time = (column(self.step_size, noise) * scale).sqrt()
@@ -74,7 +81,14 @@ class SGHMC:
         position = state.position + time / 2 * (before + momentum)
         return SGHMCState(position, momentum, metric), Info(at.loss, at.counted, at.grad, scale)
 
-    def acceptance(self, state, new, scale, before: Evaluation, after: Evaluation) -> Tensor:
+    def acceptance(
+        self,
+        state: SGHMCState,
+        new: SGHMCState,
+        scale: Tensor,
+        before: Evaluation,
+        after: Evaluation,
+    ) -> Tensor:
         """By the energy that the deterministic parts of the step gained: `shadow_acceptance`."""
         time = (column(self.step_size, before.grad) * scale).sqrt()
         return shadow_acceptance(before, after, time, state.momentum, new.momentum)
@@ -96,9 +110,11 @@ def shadow_acceptance(
     that renew momentum leave its law as it is and do not count.
 
     Args:
-        before, after: the potential at both ends, same batch.
+        before: the potential at the start of the step.
+        after: the potential at its end, on the same batch.
         time: the time step, broadcastable to `[chain, dim]`.
-        start, end: momenta before the whole kick of the step and after its renewal.
+        start: momenta before the whole kick of the step.
+        end: momenta after their renewal.
 
     Returns:
         `[chain]`, in [0, 1].
@@ -113,7 +129,11 @@ def shadow_acceptance(
 
 
 def check(kernel: Any, upper_included: bool) -> None:
-    """That the friction is a share and that the metric leaves the drift to the kernel.
+    """Check that the friction is a share and that the metric leaves the drift to the kernel.
+
+    Args:
+        kernel: with `friction` and `metric`.
+        upper_included: whether a friction of 1 is allowed.
 
     Raises:
         InputError: otherwise.

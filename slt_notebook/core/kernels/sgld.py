@@ -1,8 +1,9 @@
-"""How does a chain move?  Transition kernels, each a frozen dataclass with pure `init` and `step`.
+"""SGLD, the simplest transition kernel, and what all kernels share.
 
-A sampler is the product potential x metric x kernel: the potential carries temperature,
-localization and restriction; the metric scales; the kernel moves.  The noise is an argument, so
-that a kernel on a quadratic potential is an affine map whose stationary law is linear algebra.
+A kernel is a frozen dataclass with pure `init` and `step`.  A sampler is the product
+potential x metric x kernel: the potential carries temperature, localization and restriction; the
+metric scales; the kernel moves.  The noise is an argument, so that a kernel on a quadratic
+potential is an affine map whose stationary law is linear algebra.
 """
 
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from slt_notebook.core.types import Evaluate, Evaluation, Floats, Info, Metric, 
 
 
 class SGLDState(NamedTuple):
+    """State of chains under SGLD."""
+
     position: Tensor  # [chain, dim] float32
     metric: Any
 
@@ -34,6 +37,9 @@ class SGLD:
     Attributes:
         step_size: epsilon, one number or one per chain (devinterp's `lr`, same value).
         metric: the preconditioner G; with `Adam` the drift follows its running mean.
+
+    >>> SGLD(step_size=1e-4)
+    SGLD(step_size=0.0001, metric=Identity())
     """
 
     step_size: Floats = 1e-3
@@ -45,9 +51,11 @@ class SGLD:
     per_chain: ClassVar[tuple[str, ...]] = ("step_size",)
 
     def init(self, position: Tensor) -> SGLDState:
+        """The state of chains that start at `position` `[chain, dim]`."""
         return SGLDState(position, self.metric.init(position))
 
     def step(self, state: SGLDState, evaluate: Evaluate, noise: Tensor) -> tuple[SGLDState, Info]:
+        """One step; `noise` holds standard normals `[chain, dim]`."""
         at = evaluate(state.position)
         metric, scale = self.metric.update(state.metric, at.loss_grad)
         drift = descent(at, self.metric.direction(metric, at.loss_grad))
@@ -58,8 +66,10 @@ class SGLD:
             Info(at.loss, at.counted, at.grad, scale),
         )
 
-    def acceptance(self, state, new, scale, before: Evaluation, after: Evaluation) -> Tensor:
-        """Of a Metropolis test of the move, as if its drift had been the gradient: `acceptance`."""
+    def acceptance(
+        self, state: SGLDState, new: SGLDState, scale: Tensor, before: Evaluation, after: Evaluation
+    ) -> Tensor:
+        """Probability that a Metropolis test accepts the step, as if its drift were grad U."""
         step = column(self.step_size, before.grad) * scale
         return acceptance(before, after, step, state.position, new.position)
 
@@ -81,7 +91,9 @@ def positive(variance: Tensor) -> Tensor:
     return torch.where((variance > 0) & variance.isfinite(), variance, torch.nan)
 
 
-def acceptance(before: Evaluation, after: Evaluation, step: Tensor, position: Tensor, new: Tensor):
+def acceptance(
+    before: Evaluation, after: Evaluation, step: Tensor, position: Tensor, new: Tensor
+) -> Tensor:
     """Probability that a Metropolis correction would accept the step, on the step's own batch.
 
         alpha = min(1, exp(U(w) - U(w') + log q(w | w') - log q(w' | w)))
@@ -90,16 +102,18 @@ def acceptance(before: Evaluation, after: Evaluation, step: Tensor, position: Te
     Roberts and Tweedie 1996 (MALA); as a diagnostic of SGLD: Lau et al., 2308.12108.
 
     Args:
-        before, after: the potential at `position` and at `new`, same batch.
+        before: the potential at `position`.
+        after: the potential at `new`, on the same batch.
         step: step size times metric, broadcastable to `[chain, dim]`; the same G both ways.
-        position, new: `[chain, dim]`.
+        position: before the step, `[chain, dim]`.
+        new: after it.
 
     Returns:
         `[chain]`, in [0, 1].
     """
 
     # (|w' - w + s g / 2|^2 - |w - w' + s g' / 2|^2) / 2s, without the difference of large squares.
-    def terms(old, new, step, slope, later):
+    def terms(old: Tensor, new: Tensor, step: Tensor, slope: Tensor, later: Tensor) -> Tensor:
         slope, later = slope.double(), later.double()
         return (slope - later).mul_(step / 4).add_(new - old).mul_(slope + later).mul_(0.5)
 

@@ -1,4 +1,4 @@
-"""How does a chain cope with gradient noise of unknown size?  A thermostat learns the friction."""
+"""SGNHT: a kernel whose friction adapts to gradient noise of unknown size, by a thermostat."""
 
 import math
 from dataclasses import dataclass, field
@@ -15,6 +15,8 @@ from slt_notebook.errors import InputError, say
 
 
 class SGNHTState(NamedTuple):
+    """State of chains under SGNHT."""
+
     position: Tensor  # [chain, dim] float32
     momentum: Tensor  # [chain, dim], of unit variance in equilibrium
     drag: Tensor  # [chain, 1] friction rate times time step, learned; may be negative for a while
@@ -46,6 +48,9 @@ class SGNHT:
             dynamics as its unit it would not move at the small steps of sharp posteriors.
         metric: the preconditioner G; not `Adam`.
 
+    >>> SGNHT(step_size=1e-4)
+    SGNHT(step_size=0.0001, friction=0.1, rate=0.01, metric=Identity())
+
     References: Ding et al. 2014 (NeurIPS); Leimkuhler and Shang 2016 (BADODAB), SIAM J. Sci.
     Comput. 38 (2).
     """
@@ -66,10 +71,12 @@ class SGNHT:
             raise InputError(say(f"rate={self.rate}", "positive and finite", "pass rate=0.01"))
 
     def init(self, position: Tensor) -> SGNHTState:
+        """The state of chains that start at `position` `[chain, dim]` without momentum."""
         drag = self._power(position).expand(len(position), 1).clone()
         return SGNHTState(position, torch.zeros_like(position), drag, self.metric.init(position))
 
     def step(self, state: SGNHTState, evaluate: Evaluate, noise: Tensor) -> tuple[SGNHTState, Info]:
+        """One step; `noise` holds standard normals `[chain, dim]`."""
         at = evaluate(state.position)
         metric, scale = self.metric.update(state.metric, at.loss_grad)
         time = (column(self.step_size, noise) * scale).sqrt()
@@ -83,13 +90,20 @@ class SGNHT:
             Info(at.loss, at.counted, at.grad, scale),
         )
 
-    def acceptance(self, state, new, scale, before: Evaluation, after: Evaluation) -> Tensor:
+    def acceptance(
+        self,
+        state: SGNHTState,
+        new: SGNHTState,
+        scale: Tensor,
+        before: Evaluation,
+        after: Evaluation,
+    ) -> Tensor:
         """As for SGHMC; the thermostat's own error does not count."""
         time = (column(self.step_size, before.grad) * scale).sqrt()
         return shadow_acceptance(before, after, time, state.momentum, new.momentum)
 
     def free_variance(self, gamma: Tensor, scale: Tensor) -> Tensor:
-        """`1 / gamma` while the step is stable: exact for many coordinates, when z stands still.
+        """`1 / gamma` while the step is stable: exact for many coordinates, when z does not move.
 
         For a few it is off by less than `rate * step_size * G * gamma`, relatively.
         """
@@ -108,6 +122,6 @@ class SGNHT:
 
 
 def excess(momentum: Tensor) -> Tensor:
-    """`|p|^2 / dim - 1` `[chain, 1]`, in a way that does not round by how many chains there are."""
+    """`|p|^2 / dim - 1` `[chain, 1]`; the rounding does not depend on the number of chains."""
     rows = torch.stack([row.dot(row) for row in momentum.double()])
     return (rows / momentum.shape[1] - 1).to(momentum)[:, None]

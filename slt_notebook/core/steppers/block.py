@@ -1,6 +1,7 @@
 """One block of coordinates of one chain: its buffers, and its step by the kernel's own `step`."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -57,8 +58,13 @@ def kernel_update(kernel: Any, block: Block) -> None:
     scratch.away.copy_(away[0])
     grad = gradient(block.loss_grad, away, block.nbeta, block.gamma)
     here = Evaluation(block.loss, block.loss_grad, block.loss, grad, block.counted, block.nbeta)
-    after, info = kernel.step(block.old, lambda position: here, scratch.noise)
+    after, info = kernel.step(block.old, partial(_given, here), scratch.noise)
     for to, value in zip(tree_leaves(block.new), tree_leaves(after), strict=True):
         to.copy_(value)
     scratch.grad.copy_(info.grad[0])
     scratch.moved.copy_(torch.sub(after.position, block.center, out=scratch.one)[0])
+
+
+def _given(here: Evaluation, position: Tensor) -> Evaluation:
+    """What is known of `position`, the only one that an elementwise kernel asks for."""
+    return here

@@ -99,11 +99,13 @@ class Blocked:
             if given.alive[place]:
                 values = self._chain(kernel, state, given, place)
                 for to, value in zip(out[1:], values, strict=True):
-                    if to is not None:
+                    if to is not None and value is not None:
                         to[place] = value
         return out
 
-    def _chain(self, kernel: Kernel, state: Any, given: StepInput, place: int) -> tuple:
+    def _chain(
+        self, kernel: Kernel, state: Any, given: StepInput, place: int
+    ) -> tuple[Tensor | None, ...]:
         """One step of one chain: the fields of a `StepOutput` after `state`."""
         potential, test = self.potential, given.test
         kernel = kernel_of_chains(kernel, [place])
@@ -115,7 +117,7 @@ class Blocked:
         weights = column(potential.nbeta[place], mine[0]), column(potential.gamma[place], mine[0])
         row = _Row(place, mine, spec, at, *weights)
         with _TESTING if test and potential.space.dim >= LARGE else nullcontext():
-            moved = self._moved(kernel, row, given.index, keep=test)
+            moved = self._moved(kernel, row, given.number, keep=test)
             accept = self._accept(kernel, row, moved, given.batches[place]) if test else None
         # A float64 sum of squares of float32 numbers is finite exactly where all of them are.
         finite = moved.square.isfinite(), moved.away.isfinite()
@@ -176,9 +178,7 @@ class Blocked:
         scale = kernel.metric.current(new.metric, new.position)
 
         def evaluation(position: Tensor, at: BatchGradient) -> Evaluation:
-            away = row_totals(
-                lambda w, center: (w - center).square(), position, potential.center[None]
-            )
+            away = row_totals(_squares, position, potential.center[None])
             for start in range(0, potential.space.dim, BLOCK):  # in place of the loss gradient
                 part = slice(start, start + BLOCK)
                 pull = position[0, part] - potential.center[part]
@@ -188,6 +188,10 @@ class Blocked:
 
         after = evaluation(new.position, BatchGradient(*potential.one(new.position[0], batch)))
         return kernel.acceptance(old, new, scale, evaluation(old.position, row.at), after)[0]
+
+
+def _squares(position: Tensor, center: Tensor) -> Tensor:
+    return (position - center).square()
 
 
 def _sums(values: Tensor) -> list[Tensor]:

@@ -23,7 +23,8 @@ def choose_stepper(
     Args:
         kernel: of the chains; its metric after the burn-in has the same forms.
         potential: what is sampled.
-        seed, chains: of the noise.
+        seed: of the noise.
+        chains: their indices.
         ask: whether the host may read values of a step.
     """
     if potential.center.is_cuda:

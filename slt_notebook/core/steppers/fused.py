@@ -53,7 +53,7 @@ class Fused:
         if given.test:
             reference = Reference(potential, self.seed, self.chains, self.ask, normals)
             return reference.step(kernel, state, given)
-        key = keys(self.seed, self.chains, given.index, state.position.device)
+        key = keys(self.seed, self.chains, given.number, state.position.device)
         loss, loss_grad, counted = potential.loss_and_grad(state.position, given.batches)
         new, sums = _update(kernel, potential, state, loss_grad, key)
         finite = sums.bad_gradients == 0, sums.bad_positions == 0
@@ -74,11 +74,9 @@ def keys(seed: int, chains: Sequence[int], step: int, device: torch.device) -> T
 
 def normals(seed: int, chains: Sequence[int], step: int, dim: int, device: torch.device) -> Tensor:
     """The noise of a fused step: standard normals `[chain, dim]`."""
-    from slt_notebook.core.steppers import triton_kernels
-
-    key = keys(seed, chains, step, device)
+    gpu, key = _gpu(), keys(seed, chains, step, device)
     out = torch.empty(len(key), dim, device=key.device)
-    triton_kernels.normals[_blocks(dim), len(key)](out, key, dim, WIDTH=triton_kernels.BLOCK)
+    gpu.normals[_blocks(dim), len(key)](out, key, dim, WIDTH=gpu.BLOCK)
     return out
 
 
@@ -104,13 +102,15 @@ def _update(
         loss_grad: `[chain, dim]`.
         key: from `keys`.
     """
-    from slt_notebook.core.steppers import triton_kernels as gpu
-
+    gpu = _gpu()
     chains, dim = state.position.shape
     blocks = _blocks(dim)
     position = torch.empty_like(state.position)
     sums = torch.empty(chains, blocks, 4, device=position.device)
-    row = lambda value: column(value, position)[:, 0].expand(chains).contiguous()
+
+    def row(value: Any) -> Tensor:
+        return column(value, position)[:, 0].expand(chains).contiguous()
+
     metric, scales = state.metric, isinstance(kernel.metric, RMSProp)
     adapts, square, new_square, correction = False, position, position, sums
     decay = eps = 0.0
@@ -118,11 +118,11 @@ def _update(
         adapts = kernel.metric.adapt in ("always", "burnin")
         decay, eps = kernel.metric.decay, kernel.metric.eps
         square, new_square = metric.square, torch.empty_like(metric.square)
-        count = metric.count + adapts
+        updates = metric.updates + adapts
         paper = kernel.metric.compat == "paper"
-        seen = torch.where(count > 0, 1 - decay ** count.clamp(min=1), 1.0)
+        seen = torch.where(updates > 0, 1 - decay ** updates.clamp(min=1), 1.0)
         correction = (seen if paper else torch.ones_like(seen))[:, 0].contiguous()
-        metric = metric._replace(square=new_square, count=count)
+        metric = metric._replace(square=new_square, updates=updates)
     gpu.sgld[blocks, chains](
         state.position, loss_grad.contiguous(), potential.center, square, position, new_square,
         sums, row(kernel.step_size), row(potential.nbeta), row(potential.gamma), key, correction,
@@ -139,9 +139,7 @@ def _update(
 
 def _restore(old: Any, new: Any, stopped: Tensor) -> Any:
     """The new state, changed in place to the rows of the old one where a chain has stopped."""
-    from slt_notebook.core.steppers import triton_kernels as gpu
-
-    flags = stopped.to(torch.int8)
+    gpu, flags = _gpu(), stopped.to(torch.int8)
     dim = old.position.shape[1]
 
     def put_back(a: Tensor, b: Tensor) -> Tensor:
@@ -154,6 +152,11 @@ def _restore(old: Any, new: Any, stopped: Tensor) -> Any:
 
 
 def _blocks(dim: int) -> int:
-    from slt_notebook.core.steppers import triton_kernels as gpu
+    return -(-dim // _gpu().BLOCK)
 
-    return -(-dim // gpu.BLOCK)
+
+def _gpu() -> Any:
+    """The Triton kernels, which have no types."""
+    from slt_notebook.core.steppers import triton_kernels
+
+    return triton_kernels

@@ -47,12 +47,12 @@ def _rmsprop(
     """`RMSProp.update`: the state goes to `new`, G to `out`."""
     if metric.adapt in ("always", "burnin"):
         torch.lerp(torch.square(loss_grad, out=out), old.square, metric.decay, out=new.square)
-        new.count.copy_(old.count + 1)
+        new.updates.copy_(old.updates + 1)
     else:
         new.square.copy_(old.square)
-        new.count.copy_(old.count)
-    if metric.compat == "paper" and bool(new.count > 0):
-        torch.div(new.square, 1 - metric.decay**new.count, out=out)
+        new.updates.copy_(old.updates)
+    if metric.compat == "paper" and bool(new.updates > 0):
+        torch.div(new.square, 1 - metric.decay**new.updates, out=out)
     else:
         out.copy_(new.square)
     return out.sqrt_().add_(metric.eps).reciprocal_()

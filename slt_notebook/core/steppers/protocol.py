@@ -18,7 +18,7 @@ from slt_notebook.core.types import Batch, Kernel
 class StepInput(NamedTuple):
     """What a step of all chains is made of, besides their state."""
 
-    index: int  # number of the step, from 0
+    number: int  # of the step, from 0
     batches: list[Batch]  # one for every chain
     expected: Tensor  # [chain] how many losses of its batch must be counted
     alive: Tensor  # [chain] bool: the chains that have not diverged before

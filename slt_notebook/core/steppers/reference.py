@@ -41,9 +41,9 @@ class Reference:
         """See `Stepper.step`."""
         potential = self.potential
         dim, device = potential.space.dim, state.position.device
-        randomness = (self.normals(self.seed, self.chains, given.index, dim, device),)
+        randomness = (self.normals(self.seed, self.chains, given.number, dim, device),)
         if kernel.uniforms:
-            randomness += (streams.uniform(self.seed, self.chains, given.index, device),)
+            randomness += (streams.uniform(self.seed, self.chains, given.number, device),)
 
         def evaluate(position: Tensor) -> Evaluation:
             if self.ask:
@@ -75,7 +75,7 @@ def _of_living(
     counted, nbeta = zero.clone(), zero.clone()[:, None]
     rows = alive.nonzero()[:, 0]
     if len(rows):
-        living = [batches[i] for i in rows.tolist()]
+        living = [batch for batch, lives in zip(batches, alive, strict=True) if lives]
         part = potential.evaluate(position[rows], living, rows)
         loss[rows] = part.loss.to(loss)
         loss_grad[rows] = part.loss_grad.to(loss_grad)

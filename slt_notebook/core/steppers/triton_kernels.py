@@ -3,6 +3,11 @@
 Imported only where it is used: Triton is not on every machine.
 """
 
+# Triton's language has no types: what a name holds depends on the trace.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
+# pyright: reportMissingParameterType=false, reportMissingTypeStubs=false
+
 import triton
 import triton.language as tl
 

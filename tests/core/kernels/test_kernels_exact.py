@@ -55,9 +55,9 @@ def settled(kernel, metric):
         # 1 / (sqrt(v) + 0.1) = G, with counts so high that nothing is left to correct
         root = torch.tensor([[1 / g - 0.1 for g in G]], dtype=torch.float64)
         many = torch.full((1, 1), 1e6, dtype=torch.float64)
-        inner = inner._replace(square=root**2, count=many)
-        if hasattr(inner, "square_count"):
-            inner = inner._replace(square_count=many)
+        inner = inner._replace(square=root**2, updates=many)
+        if hasattr(inner, "square_updates"):
+            inner = inner._replace(square_updates=many)
     scale = np.diag(np.ones(dim) if isinstance(metric, slt.Identity) else np.array(G))
     return kernel, state._replace(metric=inner), scale
 
