@@ -1,7 +1,10 @@
-"""What do tests of several rooms share?  One Chromium for all of them.
+"""Options and fixtures that tests of several rooms share.
 
-$SLT_CHROMIUM or the one on PATH; without one the tests that need it are skipped, except where
-CI=true, where they fail.
+`--all` adds the exhaustive tier: tests marked `exhaustive`, which repeat on more families, seeds or
+tutorials what the ordinary tests show on one.  Continuous integration runs it.
+
+The Chromium is $SLT_CHROMIUM or the one on PATH; without one the tests that need it are skipped,
+except where CI=true, where they fail.
 """
 
 import os
@@ -10,6 +13,19 @@ import shutil
 import pytest
 
 ARGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+
+
+def pytest_addoption(parser):
+    parser.addoption("--all", action="store_true", help="run the exhaustive tier as well")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--all"):
+        return
+    skip = pytest.mark.skip(reason="exhaustive: run with --all")
+    for item in items:
+        if "exhaustive" in item.keywords:
+            item.add_marker(skip)
 
 
 @pytest.fixture(scope="session")

@@ -47,6 +47,7 @@ def coverage(kind, nbeta=30.0, gamma=1.0, step=0.01, draws=250, burnin=100):
     return hits, truth, sampling
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", ["quadratic", "regression"])
 def test_the_stated_interval_covers_the_closed_form(kind):
     hits, truth, sampling = coverage(kind)

@@ -1,4 +1,4 @@
-"""Does every tutorial run from top to bottom, and live on as an offline page?"""
+"""Every tutorial runs from top to bottom and stays interactive as an offline page."""
 
 import os
 import shutil
@@ -14,6 +14,8 @@ from tests.browser.offline import opened, states
 FOLDER = Path(__file__).parents[2] / "tutorials"
 NAMES = [path.name for path in sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))]
 each = pytest.mark.parametrize("name", NAMES)
+ORDINARY = ("00", "03", "04", "07", "09")
+"""Tutorials that the ordinary tests execute: the first steps, and four that take seconds."""
 OUT = os.environ.get("SLT_TUTORIAL_PAGES")
 """A folder to keep the exported pages in, for people to look at."""
 
@@ -40,7 +42,13 @@ def test_the_notebook_is_its_paired_source(name):
     )
 
 
-@each
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name[:2] in ORDINARY else pytest.mark.exhaustive)
+        for name in NAMES
+    ],
+)
 @pytest.mark.browser
 def test_it_runs_and_its_page_lives(name, browser, tmp_path, monkeypatch):
     from nbclient import NotebookClient

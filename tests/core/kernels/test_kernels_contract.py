@@ -31,6 +31,8 @@ KERNELS = [
     *(slt.SGNHT(2e-3, metric=metric) for metric in METRICS),
     *(slt.MALA(2e-3, metric) for metric in METRICS if metric.adapt != "always"),
 ]
+RESUMED = [KERNELS[i] for i in (3, 7, 8, 14, 20)]
+"""One metric of each kernel, and Adam: every other pair resumes in the exhaustive tier."""
 every = pytest.mark.parametrize("kernel", KERNELS, ids=str)
 LOSS, DATA, X, _ = regression()
 
@@ -121,7 +123,13 @@ def test_keeps_dtype(kernel, dtype):
     assert info.grad.dtype == dtype
 
 
-@every
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        pytest.param(k, marks=() if k in RESUMED else pytest.mark.exhaustive, id=str(k))
+        for k in KERNELS
+    ],
+)
 def test_a_run_resumes_bit_equal(kernel, tmp_path):
     sample(kernel, 4, store=tmp_path / "run.zarr")
     more = sample(kernel, 9, store=tmp_path / "run.zarr").tree

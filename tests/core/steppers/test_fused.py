@@ -14,7 +14,13 @@ import torch
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="needs Triton")
-@pytest.mark.parametrize("where", ["interpreter", pytest.param("gpu", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize(
+    "where",
+    [
+        pytest.param("interpreter", marks=pytest.mark.exhaustive),
+        pytest.param("gpu", marks=pytest.mark.gpu),
+    ],
+)
 def test_the_fused_update(where):
     if where == "gpu" and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")

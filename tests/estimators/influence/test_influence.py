@@ -3,6 +3,8 @@
 `python -m tests.estimators.influence.test_influence` prints the agreement with the closed form.
 """
 
+from functools import lru_cache
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -38,6 +40,7 @@ def naive(loss, normalize=False):
     return -out
 
 
+@lru_cache
 def linear_gaussian(chains=200, draws=400, eps=3e-3, thin=10):
     """Token losses of a linear model along SGLD, and their exact covariance, second order in."""
     x, y, w_star = exact.regression(rows=24, dim=5, noise=0.3)

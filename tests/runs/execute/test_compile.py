@@ -48,6 +48,7 @@ def test_a_language_model_compiled_draws_the_same():
         assert fast.compiled[1] in fast.progress()["message"]
 
 
+@pytest.mark.exhaustive
 def test_a_module_compiled_draws_the_same():
     torch.manual_seed(0)
     module = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.Tanh(), torch.nn.Linear(5, 1))

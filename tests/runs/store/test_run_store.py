@@ -144,6 +144,7 @@ def killed_and_resumed(tmp_path, times: int, seed: int = 0) -> int:
     return hits
 
 
+@pytest.mark.exhaustive
 def test_sigkill_and_resume_is_bit_equal(tmp_path):
     hits = killed_and_resumed(tmp_path, 3)
     assert hits >= 1
