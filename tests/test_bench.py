@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import slt_notebook as slt
 from slt_notebook.core.potential import Potential
 from tests.bench import __main__ as bench
-from tests.bench import batching, device_only, growth, inside, models, products, rounds, table
+from tests.bench.parts import batching, device_only, growth, inside, models, products, rounds, table
 
 CPU = torch.device("cpu")
 

@@ -22,9 +22,9 @@ from pathlib import Path
 
 import torch
 
-from tests.bench import batching, device_only, growth, machine, models, products, sides, table
-from tests.bench import update as updates
-from tests.bench.rounds import SHORTEST, alternate, lengths_of
+from tests.bench.parts import batching, device_only, growth, machine, models, products, sides, table
+from tests.bench.parts import update as updates
+from tests.bench.parts.rounds import SHORTEST, alternate, lengths_of
 
 PARTS = ("sampling", "products", "heads", "update", "batching", "growth", "idle", "precision")
 

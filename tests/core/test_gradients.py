@@ -11,7 +11,7 @@ from slt_notebook.core.backward import backward_into
 from slt_notebook.core.chunking import Fit
 from slt_notebook.core.potential import Potential
 from slt_notebook.core.space import Piece, Space
-from tests.bench.models import build
+from tests.bench.parts.models import build
 
 IDS = torch.randint(0, 96, (4, 12), generator=torch.Generator().manual_seed(1))
 BATCH = {"input_ids": IDS, "attention_mask": torch.ones_like(IDS)}

@@ -16,8 +16,8 @@ from slt_notebook.core.potential import Potential
 from slt_notebook.core.sampler_loop import walk
 from slt_notebook.core.space import Space
 from slt_notebook.core.types import Evaluation
-from tests.bench.inside import GRADIENTS
-from tests.bench.machine import seconds, sync
+from tests.bench.parts.inside import GRADIENTS
+from tests.bench.parts.machine import seconds, sync
 
 STEPS = 5
 

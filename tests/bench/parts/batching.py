@@ -22,7 +22,7 @@ from slt_notebook.core.space import Space
 from slt_notebook.models.tiny_lm import TinyLMConfig, TinyLMForCausalLM
 from slt_notebook.runs.execute.threads import threads_sharing_cores
 from slt_notebook.runs.plan import partition as plan
-from tests.bench.machine import seconds
+from tests.bench.parts.machine import seconds
 
 
 def cases(device: torch.device) -> Iterator[tuple[str, float, Any, Any, int]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from tests.bench.machine import sync
+from tests.bench.parts.machine import sync
 
 
 class Peak:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import torch
 
-from tests.bench.inside import watched
-from tests.bench.machine import sync
-from tests.bench.memory import Peak
+from tests.bench.parts.inside import watched
+from tests.bench.parts.machine import sync
+from tests.bench.parts.memory import Peak
 
 SHORTEST = 5
 """Draws of the shorter of two lengths, at least."""

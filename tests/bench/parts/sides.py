@@ -21,8 +21,8 @@ from torch.nn import functional as F
 
 import slt_notebook as slt
 from slt_notebook.models.components.catalog import parts
-from tests.bench.models import Work
-from tests.bench.rounds import Side
+from tests.bench.parts.models import Work
+from tests.bench.parts.rounds import Side
 
 OURS, DEVINTERP, POSTERIORS, CANONICAL = (
     "slt-notebook", "devinterp", "posteriors", "canonical-interp",

@@ -13,8 +13,8 @@ import torch
 
 import slt_notebook as slt
 from slt_notebook.models.tiny_lm import TinyLMConfig, TinyLMForCausalLM
-from tests.bench import rounds
-from tests.bench.models import build
+from tests.bench.parts import rounds
+from tests.bench.parts.models import build
 
 LENGTH, BATCH, CHAINS = 128, 8, 4
 CURVES = ("chains", "probe tokens", "components", "checkpoints", "parameters")

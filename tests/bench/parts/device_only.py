@@ -11,8 +11,8 @@ import torch
 
 import slt_notebook as slt
 from slt_notebook import names
-from tests.bench.models import Work
-from tests.bench.rounds import Side
+from tests.bench.parts.models import Work
+from tests.bench.parts.rounds import Side
 
 
 def idle(side: Side, draws: int) -> dict:

@@ -21,9 +21,9 @@ from slt_notebook.core.backward import backward_into
 from slt_notebook.core.space import Space
 from slt_notebook.models.components.catalog import parts
 from slt_notebook.runs.execute.threads import threads_sharing_cores
-from tests.bench.machine import seconds
-from tests.bench.memory import Peak
-from tests.bench.models import Work
+from tests.bench.parts.machine import seconds
+from tests.bench.parts.memory import Peak
+from tests.bench.parts.models import Work
 
 PROBE_TOKENS = 4096
 """Losses that the kit evaluates of a probe at once (`runs.plan`)."""

@@ -1,0 +1,1 @@
+"""Parts of `python -m tests.bench`: what is timed, peers, the machine, tables."""
