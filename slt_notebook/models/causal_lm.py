@@ -4,12 +4,13 @@
 
 The model is called without attention mask, cache or labels: padding lies on the right, attention is
 causal, so a token that counts never sees it.  (A mask would also make `vmap` fail: transformers
-looks at its values.)  The softmax is float32 whatever the dtype of the model.
+reads its values.)  The softmax is float32 whatever the dtype of the model.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -155,8 +156,7 @@ def causal_lm(model: nn.Module, dtype: torch.dtype | None = None) -> CausalLMLos
         if buffer.is_floating_point() and buffer.dtype != torch.float32:
             buffer.data = buffer.data.to(float_dtype)
     vocabulary = _vocabulary(model)
-    module = TokenLosses(inner, split=False)
-    split = TokenLosses(inner, split=True)
+    module, split = (TokenLosses(inner, split=apart) for apart in (False, True))
     device = next(iter(params.values())).device
     ids = (torch.arange(24, device=device) * 7919 % vocabulary).reshape(2, 12)
     named = {f"model.{k}": v for k, v in params.items()}
@@ -173,13 +173,18 @@ def causal_lm(model: nn.Module, dtype: torch.dtype | None = None) -> CausalLMLos
             ) from cause
         if _splits(module, split, named, ids):
             module = split
-    config = getattr(model, "config", None)
-    text = getattr(config, "get_text_config", lambda: config)() if config is not None else None
-    longest = getattr(text, "max_position_embeddings", None)
-    return CausalLMLoss(Shells(module), params, vocabulary, longest, type(model).__name__)
+    return CausalLMLoss(Shells(module), params, vocabulary, _longest(model), type(model).__name__)
 
 
-def _vocabulary(model: nn.Module) -> int:
+def _longest(model: nn.Module) -> int | None:
+    """How many positions the model can read, or None where its configuration does not say."""
+    config: Any = getattr(model, "config", None)
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    return getattr(text, "max_position_embeddings", None)
+
+
+def _vocabulary(model: Any) -> int:
+    """How many tokens the input embedding has."""
     try:
         return model.get_input_embeddings().weight.shape[0]
     except (AttributeError, NotImplementedError) as cause:
@@ -192,16 +197,17 @@ def _vocabulary(model: nn.Module) -> int:
         ) from cause
 
 
-def _splits(whole: TokenLosses, split: TokenLosses, named: Params, ids: Tensor) -> bool:
+def _splits(whole: TokenLosses, split: TokenLosses, named: dict[str, Tensor], ids: Tensor) -> bool:
     """Whether trunk and unembedding, called apart, give the losses of the whole model.
 
     They do not where logits are scaled or capped after the unembedding; then full logits are used.
-    A cap is invisible while logits are small, so the question is asked a second time with the
-    weights of the unembedding thirty times as large.
+    A cap is invisible while logits are small, so they are compared a second time with the weights
+    of the unembedding thirty times as large.
     """
     try:
-        head = split.model.get_output_embeddings().weight
-        names = {f"model.{k}" for k, v in split.model.named_parameters() if v is head}
+        model: Any = split.model
+        head = model.get_output_embeddings().weight
+        names = {f"model.{k}" for k, v in model.named_parameters() if v is head}
         louder = {k: v * 30 if k in names else v for k, v in named.items()}
         for params in (named, louder):
             expected = functional_call(whole, params, (ids,))

@@ -1,11 +1,14 @@
-"""How is the loss of a large vocabulary computed without ever holding all logits?
+"""The cross-entropy of a large vocabulary, without ever holding all logits.
 
 Unembedding and cross-entropy run together, a few rows at a time, so that the logits of a chunk are
 still in the cache when they are turned into losses and into gradients.  On a CPU the gradient is
-made on the way forward, for the case that every counted token weighs the same (which is what a mean
-loss asks for); any other weighting is computed anew in the backward pass.  On a GPU, where finding
-out would make the host wait, it is always the backward pass that computes it.
+computed in the forward pass, for the case that every counted token weighs the same (as in a mean
+loss); any other weighting is computed anew in the backward pass.  On a GPU, where the check would
+make the host wait, it is always the backward pass that computes it.
 """
+
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,12 +22,21 @@ class LinearCrossEntropy(torch.autograd.Function):
     """`-log softmax(hidden @ weight.T + bias)[target]` per row, float32.
 
     Shapes: hidden `[row, dim]`, weight `[vocabulary, dim]`, bias `[vocabulary]` or None, targets
-    `[row]`, counted `[row]` bool; rows that do not count get a loss and no gradient.  `ahead`: make
-    the gradient on the way forward.
+    `[row]`, counted `[row]` bool; rows that do not count get a loss and no gradient.  `ahead`:
+    compute the gradient in the forward pass.
     """
 
     @staticmethod
-    def forward(ctx, hidden, weight, bias, targets, counted, ahead=True):
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        counted: Tensor,
+        ahead: bool = True,
+    ) -> Tensor:
+        """Losses `[row]`."""
         losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
         wanted_grads = ctx.needs_input_grad if ahead else (False,) * 3
         grads = _Gradients(hidden, weight, bias, wanted_grads)
@@ -39,10 +51,13 @@ class LinearCrossEntropy(torch.autograd.Function):
         return losses
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:
+        """Gradients by hidden, weight and bias."""
+        (grad,) = grad_outputs
         hidden, weight, bias, targets, counted = ctx.saved_tensors
-        ready, ctx.ready = ctx.ready, None  # given away, and scaled in place: a second backward
-        if ready is not None:  # pass computes them anew
+        # They are scaled in place, so a second backward pass must compute them anew.
+        ready, ctx.ready = ctx.ready, None
+        if ready is not None:
             weights = grad[counted]
             common = weights[0] if len(weights) else grad.new_zeros(())
             outside = grad[~counted]
@@ -58,7 +73,9 @@ class LinearCrossEntropy(torch.autograd.Function):
 class _Gradients:
     """Gradients by hidden, weight and bias, summed over chunks; those that are `wanted`."""
 
-    def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, wanted):
+    def __init__(
+        self, hidden: Tensor, weight: Tensor, bias: Tensor | None, wanted: Sequence[bool]
+    ) -> None:
         self.hidden = torch.empty_like(hidden) if wanted[0] else None
         fresh = torch.empty_like if len(hidden) else torch.zeros_like
         self.weight = fresh(weight) if wanted[1] else None
@@ -80,11 +97,13 @@ class _Gradients:
         if self.bias is not None:
             self.bias.add_(slope.sum(0))
 
-    def tensors(self) -> tuple:
+    def tensors(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """By hidden, weight and bias."""
         return self.hidden, self.weight, self.bias
 
 
-def _chunks(hidden: Tensor, weight: Tensor, bias: Tensor | None):
+def _chunks(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
+    """Places of rows, and their logits."""
     rows = max(MIN_ROWS, CHUNK_BYTES // (4 * len(weight)))
     for start in range(0, len(hidden), rows):
         part = slice(start, start + rows)

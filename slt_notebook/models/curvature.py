@@ -1,4 +1,4 @@
-"""How curved is the loss at w*?  The trace of its Hessian, by random signs."""
+"""The curvature of the loss at w*: the trace of its Hessian, by random signs."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from slt_notebook.core.capabilities import capabilities
 from slt_notebook.core.potential import mean_loss
 from slt_notebook.core.space import Space
+from slt_notebook.core.types import Batch
 from slt_notebook.errors import InputError, say
+from slt_notebook.models.losses import Loss
 from slt_notebook.models.probes import Probe
 
 
@@ -22,7 +25,7 @@ class Trace(NamedTuple):
 
 
 def hessian_trace(
-    loss, data: Probe, *, vectors: int = 8, rows: int | None = None, seed: int = 0
+    loss: Loss, data: Probe, *, vectors: int = 8, rows: int | None = None, seed: int = 0
 ) -> Trace:
     """`tr H = E[v' H v]` with v of random signs, H the Hessian of the mean loss over `data`.
 
@@ -31,9 +34,10 @@ def hessian_trace(
     control.
 
     Args:
-        loss, data: as in `slt.critical_compression`.
-        vectors: how many; the standard error is over them.
-        rows: examples a pass; all by default.
+        loss: from `slt.causal_lm`, `slt.supervised` or `slt.loss_fn`.
+        data: the examples over which the loss is averaged.
+        vectors: number of random vectors; the standard error is over them.
+        rows: examples per pass; all by default.
         seed: of the vectors.
 
     Raises:
@@ -42,7 +46,11 @@ def hessian_trace(
     References: Hutchinson 1990.
     """
     if vectors < 2:
-        raise InputError(say(f"vectors={vectors}", "2 or more: the error is over them", "add"))
+        raise InputError(
+            say(
+                f"vectors={vectors}", "2 or more: the standard error is over them", "pass vectors=8"
+            )
+        )
     space = Space.of(loss.params)
     device = next(iter(loss.params.values())).device
     center = space.flatten(loss.params)
@@ -51,7 +59,7 @@ def hessian_trace(
     size = rows or len(data)
     blocks = [{k: v[i : i + size] for k, v in tensors.items()} for i in range(0, len(data), size)]
 
-    def gradient(vector, batch):
+    def gradient(vector: Tensor, batch: Batch) -> tuple[Tensor, Tensor, float]:
         leaf = vector.detach().requires_grad_(True)
         value, counted = mean_loss(function(space.unflatten(leaf, loss.params), batch))
         (grad,) = torch.autograd.grad(value, leaf, create_graph=True)

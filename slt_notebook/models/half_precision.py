@@ -1,8 +1,8 @@
-"""What do probes lose in half precision?  A loss whose evaluations run their products in 16 bits.
+"""Evaluations in half precision: a loss whose matrix products are taken in 16 bits.
 
 Matrix products are rounded to 11 bits of mantissa ("float16") or to 8 ("bfloat16", which has the
 range of float32); softmax, norms and sums stay in float32 (torch's autocast).  On `tiny-lm` losses
-move by .0019 or .015 nat rms.  Gradients, and so the chains, are not touched.
+move by .0019 or .015 nat rms.  Gradients, and so the chains, stay as they are.
 """
 
 from dataclasses import dataclass, replace
@@ -20,20 +20,23 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 
 @dataclass(frozen=True, eq=False)
 class HalfLoss:
-    """Evaluates `loss` with products in `dtype`; see `probe_loss`."""
+    """Evaluate `loss` with products in `dtype`; see `probe_loss`."""
 
     loss: Any
     dtype: torch.dtype
 
     @property
     def params(self) -> Params:
+        """The trained parameters by name."""
         return self.loss.params
 
     @property
     def kind(self) -> str:
+        """`"text"` or `"array"`."""
         return self.loss.kind
 
     def evaluate(self, params: Params, batch: Batch) -> Tensor:
+        """Losses `[example, *token]` without a gradient."""
         device = next(iter(batch.values())).device.type
         with torch.no_grad(), torch.autocast(device, self.dtype, cache_enabled=False):
             return self.loss.evaluate(params, batch)
@@ -58,6 +61,7 @@ def probe_loss(loss: Any, dtype: str) -> Any:
     """The loss that probes are measured with.
 
     Args:
+        loss: whose evaluations they are.
         dtype: "float32", or "float16" or "bfloat16" for products in half precision.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Where do models come from?  The packaged ones, a folder, or a hub: one door for all."""
+"""Loading of models: the packaged ones, from a folder, or from a hub."""
 
 import json
 import re
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -19,7 +20,7 @@ PACKAGED = Path(__file__).parent / "packaged"
 
 @cache
 def _announce() -> None:
-    """Tells transformers of the packaged architecture, so that `AutoModel` finds it."""
+    """Register the packaged architecture with transformers, so that `AutoModel` finds it."""
     AutoConfig.register(TinyLMConfig.model_type, TinyLMConfig, exist_ok=True)
     AutoModelForCausalLM.register(TinyLMConfig, TinyLMForCausalLM, exist_ok=True)
 
@@ -62,7 +63,11 @@ def revisions(name: str | Path) -> list[str]:
     return sorted(steps, key=lambda step: int(step[4:]))
 
 
-def load(name: str | Path = "tiny-lm", revision: str | None = None, dtype=torch.float32):
+def load(
+    name: str | Path = "tiny-lm",
+    revision: str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> tuple[Any, Any]:
     """A causal LM and its tokenizer.
 
     Args:
@@ -110,7 +115,7 @@ def load(name: str | Path = "tiny-lm", revision: str | None = None, dtype=torch.
 
 @contextmanager
 def _quietly(yes: bool) -> Iterator[None]:
-    """Without transformers' progress bar, which takes longer to read than a tiny model to load."""
+    """Hide transformers' progress bar, if `yes`: a tiny model is loaded at once."""
     shown = hf_logging.is_progress_bar_enabled()
     if yes:
         hf_logging.disable_progress_bar()
@@ -121,7 +126,7 @@ def _quietly(yes: bool) -> Iterator[None]:
             hf_logging.enable_progress_bar()
 
 
-def _from_hub(name: str, revision: str | None, dtype):
+def _from_hub(name: str, revision: str | None, dtype: torch.dtype) -> tuple[Any, Any]:
     options = {} if revision is None else {"revision": revision}
     try:
         model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, **options)
@@ -140,6 +145,9 @@ def _from_hub(name: str, revision: str | None, dtype):
 def probe_texts(name: str = "tiny-lm") -> dict[str, list[str]]:
     """Short held-out texts of every domain that a packaged model was trained on.
 
+    Args:
+        name: of a packaged model.
+
     Returns:
         `{domain: [text, ...]}`.
 
@@ -148,5 +156,5 @@ def probe_texts(name: str = "tiny-lm") -> dict[str, list[str]]:
     """
     path = PACKAGED / name / "probe_texts.json"
     if not path.exists():
-        raise InputError(say(f"{name!r}", f"one of {packaged()}", "bring your own texts"))
+        raise InputError(say(f"{name!r}", f"one of {packaged()}", "pass your own texts"))
     return json.loads(path.read_text(encoding="utf-8"))

@@ -160,7 +160,7 @@ def supervised(module: nn.Module, criterion: Callable[[Any, Tensor], Tensor]) ->
         L(w) = (1/n) sum_i criterion(f_w(x_i), y_i)
 
     Args:
-        module: called with the field `inputs`; left untouched, and evaluated in eval mode (no
+        module: called with the field `inputs`; it is not changed, and evaluated in eval mode (no
             dropout, running statistics of batch norms).
         criterion: `(output, targets) -> [example]`, for instance
             `functools.partial(F.cross_entropy, reduction="none")`.
@@ -197,11 +197,15 @@ def loss_fn(
         gradient: where the gradient is known in closed form: `(params, batch) -> (loss, grads)` of
             many chains at once.  Every parameter and every field of the batch comes with a leading
             chain axis; `loss` is the mean loss `[chain]` (all losses count), `grads` its gradient
-            by parameter, of the shapes of `params`.  For small problems it saves most of a step;
-            it is used where all parameters are sampled, and trusted.
+            by parameter, of the shapes of `params`.  For small problems it saves most of a step.
+            It is used where all parameters are sampled, and is not checked.
 
     Raises:
         InputError: no parameters, or values that are not finite.
+
+    >>> loss = loss_fn({"w": [2.0]}, lambda params, batch: params["w"] * batch["inputs"])
+    >>> loss.evaluate(loss.params, {"inputs": torch.tensor([1.0, 3.0])})
+    tensor([2., 6.])
     """
     if not params:
         raise InputError(say("no parameters", "at least one", "pass {'w': torch.zeros(2)}"))
@@ -211,7 +215,7 @@ def loss_fn(
         tensor = tensor.detach().clone().float()
         if not bool(torch.isfinite(tensor).all()):
             raise InputError(
-                say(f"NaN or infinity in parameter {name!r}", "finite values", "mend w*")
+                say(f"NaN or infinity in parameter {name!r}", "finite values", "correct w*")
             )
         tensors[name] = tensor
     return FunctionLoss(function, tensors, gradient)

@@ -1,8 +1,7 @@
-"""What is a probe?  Fixed examples with names, ids and strings: the data of a run.
+"""Probes: fixed examples with names, ids and strings, which a run samples on or measures.
 
-The data that is trained or sampled on and the data that is only looked at are the same kind of
-thing.  Text is padded on the right; the padding is never counted, and because attention is causal
-it never reaches a token that is.
+The data that is sampled on and the data that is only measured have one type.  Text is padded on the
+right; the padding is never counted, and because attention is causal no counted token depends on it.
 """
 
 import hashlib
@@ -47,6 +46,7 @@ class Probe:
 
     @cached_property
     def fingerprint(self) -> str:
+        """16 hex digits that change when any example or field does."""
         digest = hashlib.sha256(repr((self.examples, self.kind)).encode())
         for name in sorted(self.fields):
             value = np.ascontiguousarray(self.fields[name])
@@ -59,7 +59,8 @@ class Probe:
         """How many losses an example has (1 for arrays)."""
         return self.fields["input_ids"].shape[1] - 1 if self.kind == "text" else 1
 
-    def tensors(self, device) -> dict[str, Tensor]:
+    def tensors(self, device: torch.device | str) -> dict[str, Tensor]:
+        """The fields on `device`."""
         return {name: torch.from_numpy(value).to(device) for name, value in self.fields.items()}
 
     def take(self, count: int) -> "Probe":
@@ -86,16 +87,20 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def array_probe(name: str, inputs, targets, labels: Sequence[Any] | None = None) -> Probe:
+def array_probe(name: str, inputs: Any, targets: Any, labels: Sequence[Any] | None = None) -> Probe:
     """Examples for `slt.supervised`: a batch has the fields `inputs` and `targets`.
 
     Args:
+        name: of the probe in the store.
         inputs: `[example, ...]` array or tensor.
         targets: `[example, ...]`.
-        labels: one a example, kept as a coordinate.
+        labels: one per example, kept as a coordinate.
 
     Raises:
         InputError: different lengths, nothing in them, values that are not finite.
+
+    >>> array_probe("train", np.zeros((4, 3)), np.zeros(4))
+    Probe('train', 4 examples, inputs[4, 3], targets[4])
     """
     fields = {"inputs": _array(inputs), "targets": _array(targets)}
     sizes = {k: len(v) if v.ndim else -1 for k, v in fields.items()}
@@ -118,22 +123,28 @@ def array_probe(name: str, inputs, targets, labels: Sequence[Any] | None = None)
     return Probe(name, fields, ids, "array", text)
 
 
-def _array(value) -> np.ndarray:
+def _array(value: Any) -> np.ndarray:
     array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
     return array.astype(np.float32) if array.dtype == np.float64 else array
 
 
-def token_probe(name: str, token_ids, tokenizer=None, labels: Sequence[Any] | None = None) -> Probe:
+def token_probe(
+    name: str, token_ids: Any, tokenizer: Any = None, labels: Sequence[Any] | None = None
+) -> Probe:
     """Examples that are already tokenized.
 
     Args:
+        name: of the probe in the store.
         token_ids: `[example, position]` integers, or a list of lists of any lengths (padded here,
             on the right, and the padding not counted).
         tokenizer: for the strings; without one a token shows as its number.
-        labels: one an example, kept as a coordinate.
+        labels: one per example, kept as a coordinate.
 
     Raises:
         InputError: an empty probe, sequences shorter than 2, negative or non-integer ids.
+
+    >>> token_probe("train", [[5, 1, 2], [3, 4]])
+    Probe('train', 2 examples, input_ids[2, 3], attention_mask[2, 3])
     """
     rows = [np.asarray(_array(row)) for row in token_ids]
     if not rows:
@@ -164,20 +175,23 @@ def token_probe(name: str, token_ids, tokenizer=None, labels: Sequence[Any] | No
     names = tuple(f"{_checked_name(name)}/{i}" for i in range(len(rows)))
     text = None if labels is None else tuple(str(label) for label in labels)
     if text is not None and len(text) != len(rows):
-        raise InputError(say(f"{len(text)} labels", f"{len(rows)}", "pass one an example"))
+        raise InputError(
+            say(f"{len(text)} labels", f"{len(rows)}", "pass a label for each example")
+        )
     return Probe(name, {"input_ids": ids, "attention_mask": mask}, names, "text", text, strings)
 
 
 def text_probe(
     name: str,
     texts: Sequence[str] | Mapping[str, str | Sequence[str]],
-    tokenizer,
+    tokenizer: Any,
     length: int = 128,
     limit: int | None = None,
 ) -> Probe:
     """Examples from text: every text is cut into windows of at most `length` tokens.
 
     Args:
+        name: of the probe in the store.
         texts: strings, or `{label: string or strings}` (the label of an example, its domain say,
             becomes a coordinate).
         tokenizer: a Hugging Face tokenizer.
@@ -210,13 +224,15 @@ def text_probe(
     if not rows:
         raise InputError(
             say(
-                "no text of at least 2 tokens", "some", "pass longer texts; empty ones give nothing"
+                "no text of at least 2 tokens",
+                "at least one",
+                "pass longer texts; shorter ones have no token to predict",
             )
         )
     return token_probe(name, rows, tokenizer, None if None in groups else labels)
 
 
-def _strings(tokenizer, ids: list[int]) -> dict[int, str]:
+def _strings(tokenizer: Any, ids: list[int]) -> dict[int, str]:
     if tokenizer is None:
         return {i: f"⟨{i}⟩" for i in ids}
     return {i: token_string(tokenizer, i) for i in ids}
@@ -233,10 +249,10 @@ def _byte_decoder() -> dict[str, int]:
 _BYTES = _byte_decoder()
 
 
-def token_string(tokenizer, token_id: int) -> str:
+def token_string(tokenizer: Any, token_id: int) -> str:
     """What one token adds to the text, space included.
 
-    Bytes that are no character by themselves show as `⟨E2 80⟩`; special tokens as they are named.
+    Bytes that are no character by themselves are shown as `⟨E2 80⟩`; special tokens by their names.
     """
     token = tokenizer.convert_ids_to_tokens(int(token_id))
     if token is None:
@@ -252,7 +268,7 @@ def token_string(tokenizer, token_id: int) -> str:
     return token.removeprefix("##") if token.startswith("##") and len(token) > 2 else token
 
 
-def _byte_level(tokenizer) -> bool:
+def _byte_level(tokenizer: Any) -> bool:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     return backend is not None and "ByteLevel" in repr(backend.decoder)
 

@@ -3,6 +3,7 @@
 import copy
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -43,18 +44,19 @@ class Shells:
         """
         if self._fixed is not None:
             return self._fixed
-        modules: dict[bool, nn.Module] = self._here.__dict__
-        if eager not in modules:
+        modules: dict[str, nn.Module] = self._here.__dict__  # of this thread alone
+        name = "eager" if eager else "fused"
+        if name not in modules:
             module = shell(self._template)
             if eager:
                 for part in module.modules():
-                    config = getattr(part, "config", None)
+                    config: Any = getattr(part, "config", None)
                     if hasattr(config, "_attn_implementation"):
                         config._attn_implementation = "eager"
             if self._change is not None:
                 self._change(module)
-            modules[eager] = module
-        return modules[eager]
+            modules[name] = module
+        return modules[name]
 
     def prepare(self, eager: bool = False) -> None:
         """Make the module of this thread now."""

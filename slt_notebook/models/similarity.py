@@ -1,8 +1,9 @@
-"""Which examples look alike at w* alone, without any sampling?  Baselines of the loss kernel.
+"""Similarity of examples at w*, without sampling: baselines of the loss kernel.
 
-A loss kernel that agrees with a grouping shows something of the posterior only if it agrees better
-than what one forward pass (activations) or one backward pass (gradients) shows.  In the limit of
-strong localization the kernel *is* the gradient kernel: `Cov(l_i, l_j) -> g_i . g_j / gamma`.
+A loss kernel that agrees with a grouping tells something about the posterior only if it agrees
+better than what one forward pass (activations) or one backward pass (gradients) gives.  In the
+limit of strong localization the kernel *is* the gradient kernel:
+`Cov(l_i, l_j) -> g_i . g_j / gamma`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from slt_notebook.core.capabilities import capabilities
 from slt_notebook.core.space import Space
 from slt_notebook.errors import InputError, nearest, say
-from slt_notebook.models.losses import SupervisedLoss
+from slt_notebook.models.losses import Loss, SupervisedLoss
 from slt_notebook.models.probes import Probe
 from slt_notebook.models.shells import shell
 
@@ -29,12 +30,12 @@ def activation_kernel(
     """Cosine of the activations of two examples: `a_i . a_j / (|a_i| |a_j|)`.
 
     Args:
-        module: called with the field `inputs`, in eval mode; left untouched.  A loss of
-            `slt.supervised` stands for its module.
+        module: called with the field `inputs`, in eval mode; it is not changed.  Of a loss of
+            `slt.supervised` its module is taken.
         probe: the examples.
         layer: the submodule whose *output* is compared, all axes flattened.  None is the
             penultimate layer: the input of the last `nn.Linear`.
-        rows: examples a pass.
+        rows: examples per pass.
 
     Returns:
         `[example, example]` float64; 0 where an activation is all 0.  Exact: no standard error.
@@ -71,7 +72,7 @@ def activation_kernel(
 
 
 def gradient_kernel(
-    loss, probe: Probe, *, normalize: bool = True, max_bytes: int = 4 * 2**30
+    loss: Loss, probe: Probe, *, normalize: bool = True, max_bytes: int = 4 * 2**30
 ) -> np.ndarray:
     """Cosine of the loss gradients of two examples at w*: `g_i . g_j / (|g_i| |g_j|)`.
 
@@ -80,7 +81,8 @@ def gradient_kernel(
     Args:
         loss: as in `slt.sample`; the gradient is by all of its parameters.
         probe: the examples.
-        normalize: False is the dot product `g_i . g_j`, in nats^2 per squared unit of weight.
+        normalize: whether to divide by the norms; False gives the dot product `g_i . g_j`, in
+            nats^2 per squared unit of weight.
         max_bytes: of the gradients, which are all held in float32.
 
     Returns:

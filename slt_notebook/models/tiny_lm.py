@@ -1,10 +1,10 @@
-"""What is `tiny-lm`? A two-layer attention-only causal language model, as a Hugging Face model.
+"""`tiny-lm`: a two-layer attention-only causal language model, as a Hugging Face model.
 
 The architecture is the small transformer of the developmental-interpretability papers (2410.02984,
 2504.18274): no MLPs, and learned positions that are added to the *inputs of queries and keys only*
 ("shortformer" positions), so that values and the residual stream carry no position.  It is a
 `PreTrainedModel`: `from_pretrained`, `save_pretrained`, hidden states and attentions work as they
-do for any other model, and the rest of the kit has no special case for it.
+do for any other model, and nothing else in the kit treats it specially.
 """
 
 import math
@@ -39,10 +39,11 @@ class TinyLMConfig(PretrainedConfig):
         self.max_position_embeddings = max_position_embeddings
         self.layer_norm_eps = layer_norm_eps
         kwargs.setdefault("use_cache", False)
-        super().__init__(tie_word_embeddings=tie_word_embeddings, **kwargs)
+        super().__init__(tie_word_embeddings=tie_word_embeddings, **kwargs)  # pyright: ignore[reportCallIssue]  # a field of transformers' dataclass
 
     @property
     def head_dim(self) -> int:
+        """Width of a head."""
         return self.hidden_size // self.num_attention_heads
 
 
@@ -58,6 +59,7 @@ class TinyAttention(nn.Module):
         self.o_proj = nn.Linear(size, size, bias=False)
 
     def forward(self, x, positions, mask, need_weights: bool):
+        """The output `[text, position, size]`, and the weights where they are needed, or None."""
         batch, length, _ = x.shape
 
         def split(y):  # [batch, length, size] -> [batch, head, length, head_dim]
@@ -77,17 +79,22 @@ class TinyAttention(nn.Module):
 
 
 class TinyBlock(nn.Module):
+    """A layer: norm, attention, residual."""
+
     def __init__(self, config: TinyLMConfig):
         super().__init__()
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.attn = TinyAttention(config)
 
     def forward(self, x, positions, mask, need_weights: bool):
+        """The stream `[text, position, size]` after the layer; the attention weights or None."""
         out, weights = self.attn(self.norm(x), positions, mask, need_weights)
         return x + out, weights
 
 
 class TinyLMPreTrainedModel(PreTrainedModel):
+    """What trunk and language model share: configuration and initial weights."""
+
     config_class = TinyLMConfig
     base_model_prefix = "model"
     _supports_sdpa = True
@@ -116,9 +123,11 @@ class TinyLMModel(TinyLMPreTrainedModel):
         self.post_init()
 
     def get_input_embeddings(self):
+        """The token embedding."""
         return self.embed_tokens
 
     def set_input_embeddings(self, value):
+        """Replace the token embedding."""
         self.embed_tokens = value
 
     def forward(
@@ -130,6 +139,7 @@ class TinyLMModel(TinyLMPreTrainedModel):
         output_attentions: bool | None = None,
         **_,
     ):
+        """The last hidden state; see transformers' `BaseModelOutput`."""
         x = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         length = x.shape[1]
         limit = self.config.max_position_embeddings
@@ -168,15 +178,19 @@ class TinyLMForCausalLM(TinyLMPreTrainedModel):
         self.post_init()
 
     def get_input_embeddings(self):
+        """The token embedding."""
         return self.model.embed_tokens
 
     def get_output_embeddings(self):
+        """The unembedding."""
         return self.lm_head
 
     def set_output_embeddings(self, new_embeddings):
+        """Replace the unembedding."""
         self.lm_head = new_embeddings
 
     def forward(self, input_ids=None, attention_mask=None, labels=None, **kwargs):
+        """Logits `[text, position, vocabulary]`; see transformers' `CausalLMOutput`."""
         kwargs.pop("use_cache", None)
         out = self.model(input_ids, attention_mask, **kwargs)
         logits = self.lm_head(out.last_hidden_state)

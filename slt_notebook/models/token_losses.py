@@ -54,7 +54,8 @@ class TokenLosses(nn.Module):
             input_ids: `[example, position]`.
             form: "plain", "chunked" (no gradient wanted) or "fused" (gradient made on the way).
             counted: bool `[example, token]`; the form "fused" needs it.
-            prefix, rest: the fields of a batch, where the module starts from them.
+            prefix: the field of a batch, where layers are not computed.
+            rest: the field of a batch, where an attention has one head.
         """
         self.held, self.rest = prefix, rest
         try:
@@ -64,16 +65,18 @@ class TokenLosses(nn.Module):
 
     def _losses(self, input_ids: Tensor, form: str, counted: Tensor | None) -> Tensor:
         targets = input_ids[:, 1:]
+        model: Any = self.model
         if not self.split:
-            logits = self.model(input_ids=input_ids, use_cache=False).logits[:, :-1]
+            logits = model(input_ids=input_ids, use_cache=False).logits[:, :-1]
             return token_cross_entropy(logits, targets)
-        hidden = self.model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
+        hidden = model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
         hidden = hidden[:, :-1]
-        head = self.model.get_output_embeddings()
+        head = model.get_output_embeddings()
         if form == "plain" or (form == "fused" and type(head) is not nn.Linear):
             return token_cross_entropy(head(hidden), targets)
         flat, wanted = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1)
         if form == "fused":
+            assert counted is not None
             ahead = flat.device.type == "cpu"
             losses = LinearCrossEntropy.apply(
                 flat, head.weight, head.bias, wanted, counted.reshape(-1), ahead

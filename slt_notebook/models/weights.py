@@ -53,7 +53,7 @@ def fingerprint(params: Params) -> str:
         value = params[name].detach().cpu().contiguous()
         digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
         raw = value.reshape(-1).view(torch.uint8) if value.numel() else value
-        digest.update(memoryview(raw.numpy()))
+        digest.update(raw.numpy().data)
     return digest.hexdigest()[:16]
 
 

@@ -19,8 +19,8 @@ from slt_notebook.core.types import Params
 from slt_notebook.errors import InputError, nearest, say
 from slt_notebook.estimators.llc.compression import BOUND, LEVEL, TOLERANCE, crossings
 from slt_notebook.models.components.catalog import parts
-from slt_notebook.models.compression import schemes as compress
-from slt_notebook.models.compression.schemes import Candidate, Scheme
+from slt_notebook.models.compression import schemes
+from slt_notebook.models.compression.protocol import Candidate, Scheme, chosen
 from slt_notebook.models.probes import Probe
 from slt_notebook.runs.plan import partition
 from slt_notebook.runs.plan.settings import Speed
@@ -53,7 +53,7 @@ def critical_compression(
         scheme: "quantize" (grid of n levels), "factorize" (singular values dropped), "prune"
             (smallest weights to zero), "heads" (attention heads to zero), "noise", "torchao" (the
             int8 and int4 weight-only quantizers that people deploy; not interpolated; needs
-            torchao), or a scheme of `models/compress.py`.
+            torchao), or a scheme of `models/compression/`.
         tolerance: rise of the loss, nats; one or several.
         levels: of the scheme's knob, from the least compression to the most; its own by default.
         parameters: which weights: "matrices", "all", or a glob of parameter names.
@@ -88,7 +88,7 @@ def critical_compression(
     maker.check(levels)
     where = partition.pick_device(device, next(iter(loss.params.values())).device)
     loss = loss.to(where)
-    weights = compress.chosen(loss.params, "all" if maker.name == "heads" else parameters)
+    weights = chosen(loss.params, "all" if maker.name == "heads" else parameters)
     evaluate = _Evaluation(loss, data, where, chunk)
     base, counts = evaluate.sums([Candidate(0.0, {})])
     prepared = maker.prepare(weights)
@@ -109,7 +109,7 @@ def _scheme(scheme: Any, options: dict, loss: Any) -> Scheme:
         if options:
             raise InputError(say(f"options {sorted(options)}", "none", "set them on the scheme"))
         return scheme
-    known = {**compress.SCHEMES, "torchao": None, "heads": None}
+    known = {**schemes.SCHEMES, "torchao": None, "heads": None}
     if scheme not in known:
         raise InputError(
             say(f"scheme={scheme!r}{nearest(scheme, known)}", f"one of {sorted(known)}", "choose")
@@ -121,9 +121,9 @@ def _scheme(scheme: Any, options: dict, loss: Any) -> Scheme:
     elif scheme == "heads":
         found = parts(loss).components
         options = {"heads": tuple(c.pieces for c in found.values() if c.kind == "head"), **options}
-        kind = compress.Heads
+        kind = schemes.Heads
     else:
-        kind = compress.SCHEMES[scheme]
+        kind = schemes.SCHEMES[scheme]
     fields = [f.name for f in dataclasses.fields(kind)]
     for name in options:
         if name not in fields:

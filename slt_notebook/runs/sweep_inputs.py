@@ -7,7 +7,7 @@ from torch import nn
 
 from slt_notebook.errors import InputError, say
 from slt_notebook.models.causal_lm import causal_lm
-from slt_notebook.models.components.patterns import Parts, refuse_overlap
+from slt_notebook.models.components.patterns import Parts, check_disjoint
 
 
 def losses_by_label(loss: Any, checkpoints: Any) -> dict[str, Any]:
@@ -88,6 +88,6 @@ def component_names(known: Parts, patterns: Sequence[str]) -> list[str]:
     for name in chosen:
         pieces = tuple(sorted(known.resolve(name).pieces, key=repr))
         if pieces in whole:
-            refuse_overlap([known.resolve(whole[pieces]), known.resolve(name)], "components")
+            check_disjoint([known.resolve(whole[pieces]), known.resolve(name)], "components")
         whole[pieces] = name
     return list(chosen)

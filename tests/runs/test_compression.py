@@ -10,7 +10,7 @@ from torch.nn import functional as F
 import slt_notebook as slt
 from slt_notebook.errors import InputError
 from slt_notebook.estimators.llc.compression import compression_fit, crossing, crossings
-from slt_notebook.models.compression.schemes import Quantize, on_grid
+from slt_notebook.models.compression.grids import Quantize, on_grid
 from slt_notebook.models.weights import fingerprint
 
 CC = slt.critical_compression

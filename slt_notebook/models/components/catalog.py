@@ -1,9 +1,9 @@
-"""Which parts does a model have?
+"""The components of a model, by name.
 
     full  embed  positions  unembed  final_norm  rest          the whole, and what stands alone
     l0  l0.attn  l0.mlp  l0.norm                               layers and their parts
     l0.h3   l0.kv1   l0.g1   l0.shared                         heads; keys and values that heads of
-                                                               a group share; the group whole; what
+                                                               a group share; the whole group; what
                                                                belongs to no head
 Patterns: globs over these names (`"l*.h*"`), unions (`"l0.attn+l1.mlp"`), the field's `"l0h3"`, and
 globs over parameters (`"param:*q_proj*"`): see `patterns`.  Who owns what is found in `ownership`.
@@ -11,7 +11,7 @@ globs over parameters (`"param:*q_proj*"`): see `patterns`.  Who owns what is fo
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -20,10 +20,17 @@ from slt_notebook.core.capabilities import capabilities
 from slt_notebook.core.space import Piece
 from slt_notebook.errors import ComponentError, InputError, say
 from slt_notebook.models.components import ownership
+from slt_notebook.models.components.layers import TOKENS, find_layers
 from slt_notebook.models.components.patterns import Component, Heads, Parts, layer_of, whole
+from slt_notebook.models.components.recording import Call
 from slt_notebook.models.shells import shell
 
-COUPLED = "a norm over all heads ties them: owners hold for fixed norm statistics"
+if TYPE_CHECKING:
+    import pandas as pd
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+COUPLED = "a norm over all heads couples them: ownership holds for fixed norm statistics"
 
 
 def parts(model: Any, *, heads: bool = True) -> Parts:
@@ -31,7 +38,8 @@ def parts(model: Any, *, heads: bool = True) -> Parts:
 
     Args:
         model: a Hugging Face causal LM, any torch module, or a loss of the kit.
-        heads: False leaves attentions whole; else their heads are found when they are asked for.
+        heads: whether heads are looked for, when they are first asked for; else attentions stay
+            whole.
 
     Raises:
         InputError: something without parameters.
@@ -49,8 +57,8 @@ def parts(model: Any, *, heads: bool = True) -> Parts:
     return _causal_lm(shell(module), shapes, heads)
 
 
-def components(model: Any):
-    """The components of a model: a table to read, whose index names what can be sampled.
+def components(model: Any) -> "pd.DataFrame":
+    """The table of the components of a model, whose index names what can be sampled.
 
     Heads are derived from gradients and verified: in every attention, heads, shared keys and values
     and the rest tile the weights exactly once, and moving the weights of one head moves its slot of
@@ -64,7 +72,8 @@ def components(model: Any):
         parameters, and `note` (tied weights, coupled heads).
 
     Raises:
-        InputError: not a model.  ComponentError: an attention whose heads cannot be told apart.
+        InputError: not a model.
+        ComponentError: an attention whose heads cannot be told apart.
 
     References: the components of 2410.02984 and 2504.18274.
     """
@@ -99,7 +108,7 @@ def _is_causal_lm(module: nn.Module) -> bool:
     return hasattr(module, "config") and hasattr(module, "get_output_embeddings")
 
 
-def _plain(shapes: Mapping[str, tuple[int, ...]]) -> Parts:
+def _plain(shapes: Shapes) -> Parts:
     pieces = tuple(whole(n, s) for n, s in shapes.items())
     found = {"full": Component("full", "full", pieces)}
     for name, shape in shapes.items():
@@ -107,35 +116,39 @@ def _plain(shapes: Mapping[str, tuple[int, ...]]) -> Parts:
     return Parts(found, shapes)
 
 
-def _causal_lm(model: nn.Module, shapes: Mapping[str, tuple[int, ...]], heads: bool) -> Parts:
-    embedding = model.get_input_embeddings()  # pyright: ignore
+def _causal_lm(model: nn.Module, shapes: Shapes, heads: bool) -> Parts:
+    causal: Any = model
+    embedding = causal.get_input_embeddings()
     vocabulary = embedding.weight.shape[0]
-    ids = torch.arange(2 * ownership.TOKENS, device=embedding.weight.device) * 7919 % vocabulary
+    ids = torch.arange(2 * TOKENS, device=embedding.weight.device) * 7919 % vocabulary
     try:
-        layers = ownership.find_layers(model, ids.reshape(2, ownership.TOKENS))
+        layers = find_layers(model, ids.reshape(2, TOKENS))
     except ComponentError:
         return _plain(shapes)
     found = {"full": Component("full", "full", tuple(whole(n, s) for n, s in shapes.items()))}
     outside = [n for n in shapes if layer_of(n, layers.names) is None]
     ends, tied = _ends(model, shapes, outside, len(layers.names))
     found |= {c.name: c for c in ends if c.name in ("embed", "positions")}
-    later = {}
-    count = getattr(model.config.get_text_config(), "num_attention_heads", None)  # pyright: ignore
+    later: dict[str, Heads] = {}
+    count = getattr(causal.config.get_text_config(), "num_attention_heads", None)
     for number, (name, attention) in enumerate(zip(layers.names, layers.attentions, strict=True)):
         found |= {c.name: c for c in _layer(shapes, number, name, attention)}
-        if heads and isinstance(count, int) and f"l{number}.attn" in found:
+        if heads and isinstance(count, int) and attention and f"l{number}.attn" in found:
             find = partial(_heads, model, number, attention, layers.calls[attention], count)
             later[f"l{number}.attn"] = Heads(f"l{number}", count, find)
     found |= {c.name: c for c in ends}
     return Parts(found, shapes, layers.names, tied, later)
 
 
-def _ends(model, shapes, outside: list[str], depth: int) -> tuple[list[Component], dict]:
-    """What stands before and after the layers."""
+def _ends(
+    model: nn.Module, shapes: Shapes, outside: list[str], depth: int
+) -> tuple[list[Component], dict[str, str]]:
+    """What comes before and after the layers, and which of it is tied to what."""
     named = dict(model.named_parameters(remove_duplicate=False))
-    embed, head = model.get_input_embeddings(), model.get_output_embeddings()
+    causal: Any = model
+    embed, head = causal.get_input_embeddings(), causal.get_output_embeddings()
 
-    def owned(module) -> list[str]:
+    def owned(module: Any) -> list[str]:
         mine = {id(p) for p in module.parameters()} if module is not None else set()
         return [n for n in shapes if id(named[n]) in mine]
 
@@ -169,43 +182,46 @@ def _ends(model, shapes, outside: list[str], depth: int) -> tuple[list[Component
     return out, {}
 
 
-def _layer(shapes, number: int, name: str, attention: str | None) -> Iterator[Component]:
+def _layer(shapes: Shapes, number: int, name: str, attention: str | None) -> Iterator[Component]:
+    """A layer and its parts, but for heads."""
     mine = [n for n in shapes if n.startswith(f"{name}.")]
-    start = {"layer": number, "first_layer": number}
     tag = f"l{number}"
-    yield Component(tag, "layer", _wholes(mine, shapes), **start)
+    component = partial(Component, layer=number, first_layer=number)
+    yield component(tag, "layer", _wholes(mine, shapes))
     attended = [n for n in mine if attention and n.startswith(f"{attention}.")]
     if attended:
-        yield Component(f"{tag}.attn", "attention", _wholes(attended, shapes), **start)
+        yield component(f"{tag}.attn", "attention", _wholes(attended, shapes))
     others = [n for n in mine if n not in attended]
     matrices = {n.rpartition(".")[0] for n in others if len(shapes[n]) > 1}
     mlp = [n for n in others if n.rpartition(".")[0] in matrices]
     norms = [n for n in others if n not in mlp]
     if mlp:
-        yield Component(f"{tag}.mlp", "mlp", _wholes(mlp, shapes), **start)
+        yield component(f"{tag}.mlp", "mlp", _wholes(mlp, shapes))
     if norms:
-        yield Component(f"{tag}.norm", "norm", _wholes(norms, shapes), **start)
+        yield component(f"{tag}.norm", "norm", _wholes(norms, shapes))
 
 
-def _heads(model, layer: int, attention: str, call: tuple, count: int) -> dict[str, Component]:
+def _heads(
+    model: nn.Module, layer: int, attention: str, call: Call, count: int
+) -> dict[str, Component]:
     found = ownership.derive(model, attention, call, count)
-    tag, start = f"l{layer}", {"layer": layer, "first_layer": layer}
+    tag, component = f"l{layer}", partial(Component, layer=layer, first_layer=layer)
     note = COUPLED if found.coupled else ""
-    out = []
+    out: list[Component] = []
     for head, pieces in enumerate(found.heads):
-        out.append(Component(f"{tag}.h{head}", "head", pieces, head=head, note=note, **start))
+        out.append(component(f"{tag}.h{head}", "head", pieces, head=head, note=note))
     for number, group in enumerate(found.groups):
         who = f"heads {group.heads[0]} to {group.heads[-1]}"
         name = f"{tag}.kv{number}"
-        out.append(Component(name, "keys and values", group.pieces, note=who, **start))
+        out.append(component(name, "keys and values", group.pieces, note=who))
     for number, group in enumerate(found.groups):
         pieces = (*group.pieces, *(p for h in group.heads for p in found.heads[h]))
         who = f"{tag}.kv{number} with heads {group.heads[0]} to {group.heads[-1]}"
-        out.append(Component(f"{tag}.g{number}", "group", pieces, note=who, **start))
+        out.append(component(f"{tag}.g{number}", "group", pieces, note=who))
     if found.shared:
-        out.append(Component(f"{tag}.shared", "shared", found.shared, note="of no head", **start))
+        out.append(component(f"{tag}.shared", "shared", found.shared, note="of no head"))
     return {c.name: c for c in out}
 
 
-def _wholes(chosen: Sequence[str], shapes: Mapping[str, tuple[int, ...]]) -> tuple[Piece, ...]:
+def _wholes(chosen: Sequence[str], shapes: Shapes) -> tuple[Piece, ...]:
     return tuple(whole(name, shapes[name]) for name in chosen)

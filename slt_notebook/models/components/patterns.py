@@ -1,7 +1,7 @@
-"""Which coordinates of a model does a name, a glob or a union mean?
+"""Names, globs and unions of components, and the coordinates that they mean.
 
 Heads cost a backward pass each to find, so they are found when a name, a glob or the table of all
-components first asks for them, attention by attention; see `ownership`.
+components first needs them, attention by attention; see `ownership`.
 """
 
 import fnmatch
@@ -36,6 +36,7 @@ class Component:
 
     @property
     def size(self) -> int:
+        """Number of coordinates."""
         return sum(piece.size for piece in self.pieces)
 
 
@@ -43,7 +44,7 @@ class Heads:
     """The components that one attention is made of, found when they are first asked for.
 
     Attributes:
-        names: what they may be called: how many groups there are shows when they are found.
+        names: what they may be called; how many groups there are is known once they are found.
     """
 
     def __init__(self, tag: str, count: int, find: Callable[[], Mapping[str, Component]]):
@@ -78,7 +79,7 @@ class Parts:
 
     Attributes:
         known: components that follow from the names of the parameters.
-        heads: name of an attention -> its heads, which stand after it.
+        heads: name of an attention -> its heads, which follow it in the table.
         tied: component -> the one it is tied to.
     """
 
@@ -90,7 +91,7 @@ class Parts:
 
     @property
     def components(self) -> dict[str, Component]:
-        """All of them in order, heads included: these are found now where they were not yet."""
+        """All of them in order, heads included, which are found now if they were not yet."""
         return dict(self._listed("*"))
 
     def __getitem__(self, name: str) -> Component:
@@ -108,7 +109,7 @@ class Parts:
     # What a pattern means -----------------------------------------------------------------------
 
     def expand(self, pattern: str) -> list[str]:
-        """Names that one entry of a list of components stands for; a union is one component.
+        """Names that one entry of a list of components means; a union is one component.
 
         Raises:
             ComponentError: a glob or name that means nothing here, with the nearest names.
@@ -139,7 +140,7 @@ class Parts:
             raise ComponentError(
                 say(f"{pattern!r}, which names a part twice", "each once", "name it once")
             )
-        refuse_overlap(chosen, pattern)
+        check_disjoint(chosen, pattern)
         pieces = tuple(p for c in chosen for p in c.pieces)
         firsts = [c.first_layer for c in chosen]
         first = None if None in firsts else min(firsts, default=None)  # pyright: ignore
@@ -178,7 +179,7 @@ class Parts:
         return found
 
     def _names(self, near: str) -> list[str]:
-        """Names to offer to somebody who wrote `near`; no more is looked for than its layer."""
+        """Names to suggest in place of `near`; heads are found in its layer at most."""
         layer = re.match(r"l\d+(?=\.(kv|g)\d)", near)
         if layer:
             list(self._listed(f"{layer[0]}.h*"))
@@ -216,8 +217,8 @@ def canonical(name: str) -> str:
     return f"l{found[1]}.{found[2]}" if found else name
 
 
-def refuse_overlap(parts: Sequence[Component], pattern: str) -> None:
-    """Raises where two parts hold one coordinate, and says whether their weights are tied."""
+def check_disjoint(parts: Sequence[Component], pattern: str) -> None:
+    """Raise `ComponentError` where two parts share a coordinate; it says if weights are tied."""
     by_name: dict[str, list[tuple[Component, Piece]]] = {}
     for part in parts:
         for piece in part.pieces:
@@ -241,10 +242,12 @@ def refuse_overlap(parts: Sequence[Component], pattern: str) -> None:
 
 
 def whole(name: str, shape: Sequence[int]) -> Piece:
+    """All of a parameter."""
     return Piece(name, tuple((0, size) for size in shape))
 
 
 def layer_of(name: str, layers: Sequence[str]) -> int | None:
+    """Number of the layer that a parameter belongs to; None outside the layers."""
     return next((i for i, layer in enumerate(layers) if name.startswith(f"{layer}.")), None)
 
 

@@ -94,7 +94,8 @@ class LayerRestrictor:
         Args:
             loss: of the whole model, on the device.
             parts: components of the model.
-            data, probes: what is read.
+            data: what is sampled on.
+            probes: what is measured.
             rows: examples of a probe per evaluation.
         """
         self._loss, self._parts = loss, parts
@@ -145,8 +146,8 @@ class LayerRestrictor:
             few = self._with_rest(whole.loss, loss, attention, _first(whole.data))
             same = agrees(whole.loss, space, loss, small, attention, few)
         except (RuntimeError, ValueError, TypeError, AttributeError, IndexError):
-            same = False  # its module needs all of its heads
-        if not same:
+            same, loss, small = False, None, None  # its module needs all of its heads
+        if loss is None or not same:
             self._not_separable.add(attention)
             return None
         add = partial(self._with_rest, whole.loss, loss, attention)

@@ -78,7 +78,8 @@ def rest_of(loss: LayeredLoss, cut: LayeredLoss, attention: str, batch: Batch) -
     """What the other heads add at w*: `[example, position, dim]`.
 
     Args:
-        loss, cut: with all heads, and with the one, from `single_head`.
+        loss: with all heads.
+        cut: with one head, from `single_head`.
         attention: name of the module.
         batch: with the field `prefix` where `loss` starts from one.
     """
@@ -95,8 +96,10 @@ def agrees(
     both, to a thousandth of the change; and the losses must be the same, there and at w*.
 
     Args:
-        loss, cut: with all heads, and with the one, from `single_head`.
-        space, small: coordinates of the head in either.
+        loss: with all heads.
+        space: coordinates of the head in it.
+        cut: with one head, from `single_head`.
+        small: coordinates of the head in it.
         attention: name of the module.
         batch: with the field `rest`.
     """

@@ -1,18 +1,19 @@
-"""What do the quantizers that people deploy make of the weights?  torchao, weight-only.
+"""The weight-only quantizers of torchao, as they are used in deployment.
 
 The weights are quantized by torchao and read back, so that the ordinary loss is evaluated on what
 a deployed model computes with, up to the rounding of its kernels.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from slt_notebook.core.types import Params
 from slt_notebook.errors import InputError, say
-from slt_notebook.models.compression.schemes import Candidate
+from slt_notebook.models.compression.protocol import Candidate
 
 LEVELS = {"int8": 256, "int4": 16}
 
@@ -35,20 +36,24 @@ class TorchAO:
 
     @property
     def levels(self) -> tuple[int, ...]:
+        """Levels by default, from the least compression to the most."""
         return tuple(LEVELS.values())
 
-    def check(self, levels) -> None:
+    def check(self, levels: Sequence[float]) -> None:
+        """Raise `InputError` for levels out of range."""
         if not set(levels) <= set(self.levels):
             raise InputError(say(f"levels {levels}", f"some of {self.levels}", "leave it out"))
 
-    def prepare(self, params: Params):
+    def prepare(self, params: Params) -> Any:
+        """What all levels need of the chosen weights."""
         _torchao()
         bad = [k for k, v in params.items() if v.ndim != 2]
         if bad:
             raise InputError(say(f"parameters {bad}", "matrices", "parameters='matrices'"))
         return params
 
-    def candidates(self, prepared, level):
+    def candidates(self, prepared: Any, level: float) -> Iterator[Candidate]:
+        """Changed parameters at one level."""
         kind = next(k for k, v in LEVELS.items() if v == level)
         yield Candidate(0.0, {k: rounded(v, kind, self.group) for k, v in prepared.items()})
 
@@ -62,22 +67,26 @@ def rounded(weight: Tensor, kind: str, group: int) -> Tensor:
         config = ao.Int8WeightOnlyConfig()
     else:
         config = ao.IntxWeightOnlyConfig(
-            weight_dtype=torch.int4, granularity=_group(weight.shape[1], group)
+            weight_dtype=torch.int4,  # pyright: ignore[reportAttributeAccessIssue]  # not in torch's stubs
+            granularity=_group(weight.shape[1], group),
         )
     ao.quantize_(linear, config)
     return linear.weight.dequantize().float()
 
 
-def _group(width: int, group: int):
-    from torchao.quantization.granularity import PerAxis, PerGroup
+def _group(width: int, group: int) -> Any:
+    from torchao.quantization.granularity import (  # pyright: ignore[reportMissingImports]  # an extra
+        PerAxis,
+        PerGroup,
+    )
 
     # A row that is no multiple of the group has one scale.
     return PerGroup(group) if width % group == 0 else PerAxis(0)
 
 
-def _torchao():
+def _torchao() -> Any:
     try:
-        import torchao.quantization as ao
+        import torchao.quantization as ao  # pyright: ignore[reportMissingImports]  # an extra
     except ImportError as cause:
         raise InputError(
             say("no torchao", "torchao for scheme='torchao'", "pip install 'slt-notebook[torchao]'")

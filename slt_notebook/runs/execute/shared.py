@@ -65,7 +65,8 @@ class Shared:
 
         Args:
             loss: of the whole model.
-            data, probes: what is read.
+            data: what is sampled on.
+            probes: what is measured.
             device: where it is computed.
             probe_dtype: of the products when probes are measured.
         """
