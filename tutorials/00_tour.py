@@ -40,7 +40,7 @@ tree
 # ## Can it be trusted?
 #
 # Look at the health of a run before you look at anything else. Each check says what it measures, and
-# what to do when it is not well.
+# what to do when it fails.
 
 # %%
 slt.health(tree)
@@ -48,9 +48,9 @@ slt.health(tree)
 # %% [markdown]
 # - `virial` is $E[(w - w^*) \cdot \nabla U] / \dim$. In equilibrium it is exactly 1 for the exact
 #   dynamics, and a little more for steps of finite size.
-# - `rho_loc` compares the rise of the loss with the rise that pure localization noise would give. Near
-#   1 a number measures the noise rather than the posterior; far below 1 the loss holds the chains back.
-#   Above 1 something heats the chains: steps too large for the noise of the batches.
+# - `rho_loc` compares the rise of the loss with the rise that pure localization noise would give. Near 1
+#   a number measures the noise rather than the posterior; far below 1 the loss constrains the chains.
+#   Above 1 the chains are too hot: the steps are too large for the batch noise.
 # - `acceptance` is the share of steps that a Metropolis test would accept on the step's own batch.
 #
 # ## The chains
@@ -75,9 +75,9 @@ estimate
 #
 # ## The tokens
 #
-# How much does the loss of each token rise around the minimum? Orange tokens rest on finely tuned
-# weights. Faded ones have a 95 % interval that holds 0. Hover a token, click to hold it, move with the
-# arrow keys, press `?` for the other keys.
+# How much does the loss of each token rise around the minimum? Orange tokens depend on finely tuned
+# weights. Faded tokens have a 95 % interval that includes 0. Hover a token, click to select it, move
+# with the arrow keys, press `?` for the other keys.
 
 # %%
 slt.TokenStrip(tree, focus=focus, notes=notes, title="Loss gain")
@@ -85,7 +85,7 @@ slt.TokenStrip(tree, focus=focus, notes=notes, title="Loss gain")
 # %% [markdown]
 # ## Influence
 #
-# Two tokens whose losses rise and fall together over the draws rest on the same weights. The Bayesian
+# Two tokens whose losses rise and fall together over the draws depend on the same weights. The Bayesian
 # influence of one on the other is $-\mathrm{Cov}(\ell_i, \ell_j)$: **negative is helpful**, because
 # up-weighting one would lower the loss of the other.
 #

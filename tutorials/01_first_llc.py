@@ -92,9 +92,10 @@ for g in (0.01, 0.1, 1.0, 5.0, 20.0):
     print(f"gamma {g:5.2f}: exact value {exact(nbeta, g, step):.3f}")
 
 # %% [markdown]
-# **The step.** Steps that are too large widen the stationary law. The formula above knows by how much;
-# for a real model nobody does, so look at the checks: the virial ratio leaves 1 and the acceptance
-# falls. One run can hold several settings: hyperparameters are numbers *or one per chain*.
+# **The step.** Steps that are too large widen the stationary distribution. The formula above says by how
+# much; a real model has no such formula, so look at the checks: the virial ratio deviates from 1 and the
+# acceptance rate falls. One run can hold several settings: hyperparameters are numbers *or one per
+# chain*.
 
 # %%
 steps = (0.0025, 0.01, 0.03)
@@ -120,8 +121,8 @@ for s, found, v, a in zip(steps, by_chain, virial, accept, strict=True):
     )
 
 # %% [markdown]
-# One chain is little: the smallest step has the smallest bias and the largest error, because its draws
-# are the least independent.
+# One chain is not enough: the smallest step has the smallest bias and the largest error, because its
+# draws are the least independent.
 #
 # **The noise of the batches.** With small batches the loss of a batch jumps from step to step, whether
 # or not the weights moved. The kit subtracts the loss of *the same batch* at $w^*$, so that most of
@@ -130,7 +131,7 @@ for s, found, v, a in zip(steps, by_chain, virial, accept, strict=True):
 # ## A language model
 #
 # `tiny-lm` ships with the kit: two layers, attention only, trained until it shows induction. Any causal
-# language model of Hugging Face goes the same way: `slt.load("/path/or/hub-id")`.
+# language model of Hugging Face works the same way: `slt.load("/path/or/hub-id")`.
 
 # %%
 model, tokenizer = slt.load("tiny-lm")
@@ -161,8 +162,8 @@ print(f"paired    {float(paired['mean']):.0f} ± {float(paired['mcse']):.0f}")
 print(f"unpaired  {float(unpaired['mean']):.0f} ± {float(unpaired['mcse']):.0f}")
 
 # %% [markdown]
-# Two chains of 160 steps are few; the interval says how few. The value is far below $d/2$ (half of
-# 410,624 parameters): at this temperature most directions do not matter to the loss.
+# Two chains of 160 steps are a small sample, as the interval shows. The value is far below $d/2$ (half
+# of 410,624 parameters): at this temperature most directions do not matter to the loss.
 #
 # ## Before training and after
 #
@@ -179,8 +180,8 @@ for name, one in (("step 633", before), ("step 24000", run)):
     print(f"{name:>10}: {float(found['mean']):.0f} ± {float(found['mcse']):.0f}")
 
 # %% [markdown]
-# **Check yourself.** The stated interval of the first estimate should hold the exact value (it does so
-# in about 95 of 100 seeds; `tests/test_figures.py` counts them).
+# **Check yourself.** The stated interval of the first estimate should contain the exact value (it does
+# so in about 95 of 100 seeds; `tests/test_figures.py` counts them).
 
 # %%
 margin = 4 * float(

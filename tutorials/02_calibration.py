@@ -15,9 +15,9 @@
 # # Calibration: settings that can be trusted
 #
 # An estimate of a local learning coefficient depends on a step size, a temperature ($n\beta$), a
-# localization ($\gamma$), a burn-in and a length. It is often said that choosing them is an art. Here
-# it is a measurement: `slt.calibrate` tries settings, throws out those that something speaks against,
-# and says why it chose what it chose, or that nothing can be trusted.
+# localization ($\gamma$), a burn-in and a length. Choosing them is often called an art. Here it is a
+# measurement: `slt.calibrate` tries settings, rejects those that fail a check, and says why it chose
+# what it chose, or that no setting can be trusted.
 #
 # First, why one would want that.
 #
@@ -62,12 +62,12 @@ slt.TraceView(naive, truth=problem.exact(nbeta, 1.0))
 # %% [markdown]
 # The chains agree, the trace is level, the interval is narrow, and the value is three times too large.
 # The noise of the batches, multiplied by $n\beta$, drives the chains further from $w^*$ than the
-# temperature does. No amount of patience helps: more draws make the interval narrower around the same
-# wrong value. R-hat and the effective sample size ask whether the chains have settled. They have.
+# temperature does. Longer runs do not help: more draws make the interval narrower around the same wrong
+# value. R-hat and the effective sample size test whether the chains have converged. They have.
 #
-# What sees it here is the **virial ratio**, $E[(w - w^*) \cdot \nabla U]/d$. It is 1 in equilibrium at the
-# temperature that was asked for, whatever the loss looks like, and larger where something else heats the
-# chain.
+# The check that detects it is the **virial ratio**, $E[(w - w^*) \cdot \nabla U]/d$. It is 1 in
+# equilibrium at the requested temperature, whatever the loss looks like, and larger where something
+# else, such as batch noise, heats the chain.
 
 # %%
 slt.health(naive)
@@ -75,8 +75,8 @@ slt.health(naive)
 # %% [markdown]
 # ## The control at $n\beta = 0$
 #
-# The other way to be confident and wrong: hold the chain so tightly that the data say nothing. Here with
-# all of the data in every step, so that nothing is heated.
+# The other way to be confident and wrong: localize the chain so strongly that the data have no
+# influence. Here every step uses all of the data, so that there is no batch noise.
 
 # %%
 held = {
@@ -107,17 +107,17 @@ health = slt.health(tight).set_index("check")
 health.loc[["virial", "rho_loc"], ["value", "uncertainty", "verdict", "meaning", "do"]]
 
 # %% [markdown]
-# In the second run the loss did not act on the chain at all, and yet it rose almost as much: the value is
-# a fact about $\gamma$ and the curvature, not about the posterior. $\rho_\mathrm{loc}$ is the ratio of the
-# two rises. No second run is needed for it: the law at $n\beta = 0$ is known exactly, and the kit draws
-# from it at the end of every run. Between .3 and .7 both terms have their say. A value near 0 means that
-# the data rule, a value near 1 that nothing but the localization was measured.
+# In the second run the loss did not act on the chain at all, and yet it rose almost as much: the value
+# reflects $\gamma$ and the curvature, not the posterior. $\rho_\mathrm{loc}$ is the ratio of the two
+# rises. No second run is needed for it: the distribution at $n\beta = 0$ is known exactly, and the kit
+# draws from it at the end of every run. Between .3 and .7 both terms matter. A value near 0 means that
+# the data dominate, a value near 1 that only the localization was measured.
 #
 # ## Calibrate
 #
-# `calibrate` measures the largest curvature at $w^*$, walks all combinations of step size, $n\beta$ and
+# `calibrate` measures the largest curvature at $w^*$, tries all combinations of step size, $n\beta$ and
 # $\gamma$ as chains of one run, and judges each. A setting is trusted only if half its step gives the
-# same answer, localization and batch noise do not rule it, and its chains agree and have arrived.
+# same answer, localization and batch noise do not dominate it, and its chains agree and have converged.
 
 # %%
 found = slt.calibrate(
@@ -129,7 +129,7 @@ print(found.reason)
 slt.CalibrationView(found)
 
 # %% [markdown]
-# Click on a cell: its traces, its numbers, and what spoke against it. Here we can look the answer up.
+# Click a cell to see its traces, its numbers, and the reasons against it. Here the answer is known.
 
 # %%
 if found.ok:
@@ -138,7 +138,7 @@ if found.ok:
     print(f"exact at this nbeta and gamma {truth:.2f}; lambda {problem.learning_coefficient:.0f}")
 
 # %% [markdown]
-# And what does it say to the batches of 4?
+# And with batches of 4?
 
 # %%
 small = slt.calibrate(
@@ -149,8 +149,8 @@ small
 # %% [markdown]
 # ## A degenerate model
 #
-# A deep linear network whose coefficient is certified: half the rank of the Jacobian at $w^*$ equals
-# the coefficient that Aoyagi's formula gives. Nothing is told to `calibrate` but loss and data.
+# A deep linear network whose coefficient is certified: half the rank of the Jacobian at $w^*$ equals the
+# coefficient that Aoyagi's formula gives. `calibrate` is given only the loss and the data.
 
 # %%
 network = slt.benchmarks.network([6, 5, 4], seed=5)
@@ -164,9 +164,9 @@ slt.CalibrationView(found)
 # %% [markdown]
 # ## How often is it right?
 #
-# The same on 60 certified networks that played no part in making the rules, of some 1,000 to 100,000
-# parameters, with all settings left out
-# (`python -m slt_notebook.benchmarks.experiments calibrated OUT.zarr` makes this file).
+# The same on 60 certified networks that were not used when the rules were made, of some 1,000 to 100,000
+# parameters, with all settings left out (`python -m slt_notebook.benchmarks.experiments calibrated
+# OUT.zarr` makes this file).
 
 # %%
 results = xr.open_zarr(Path("calibrated.zarr"), consolidated=False).load()
@@ -175,7 +175,7 @@ error = abs(results.estimate / results.truth - 1).values[ok]
 held = ((results.lower <= results.truth) & (results.truth <= results.upper)).values[ok]
 print(f"{len(ok)} networks, a setting for {ok.sum()}")
 print(f"median error {np.median(error):.2%}, 90th percentile {np.quantile(error, 0.9):.2%}")
-print(f"the stated interval holds the truth in {held.sum()} of {len(held)}")
+print(f"the stated interval contains the truth in {held.sum()} of {len(held)}")
 for name, reason in zip(results.problem.values[~ok], results.reason.values[~ok], strict=True):
     print(f"refused {name}: {reason}")
 
@@ -200,11 +200,11 @@ diagonal = alt.Chart(ends).mark_line(color="gray", strokeDash=[4, 4]).encode(x="
 # ## A language model
 #
 # For `tiny-lm` the truth is not known. What can be asked is whether three calibrations with different
-# seeds reach the same verdict: the same $n\beta$ and $\gamma$, and values that agree within their errors (three
-# and a half minutes each: `python -m slt_notebook.benchmarks.experiments language-model OUT.nc`).
-# They did not at first: with $n\beta$ up to 1000, $\gamma$ from 1000 and steps twice as large, one seed found a
-# setting and two found none, because half the step moved the LLC by 10 to 60 %. The rules stayed; the
-# settings to try were moved to where the noise of batches of 16 is bearable.
+# seeds reach the same verdict: the same $n\beta$ and $\gamma$, and values that agree within their errors
+# (three and a half minutes each: `python -m slt_notebook.benchmarks.experiments language-model OUT.nc`).
+# They did not at first: with $n\beta$ up to 1000, $\gamma$ from 1000 and steps twice as large, one seed
+# found a setting and two found none, because half the step moved the LLC by 10 to 60 %. The rules
+# stayed; the settings to try were moved to where the noise of batches of 16 is small enough.
 
 # %%
 seeds = xr.load_dataset("calibrated_tiny_lm.nc", engine="scipy")
@@ -224,4 +224,4 @@ table.round(3)
 #   at half the step.
 # - An LLC belongs to its $n\beta$ and $\gamma$ unless it has levelled off over $n\beta/\gamma$; compare
 #   models at equal settings.
-# - "No trustworthy setting" is an answer. It says what stands in the way.
+# - "No trustworthy setting" is an answer. It says what prevents one.

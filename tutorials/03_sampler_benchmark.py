@@ -15,9 +15,9 @@
 # # Which sampler? A benchmark with known answers
 #
 # Deep linear networks are singular, as deep networks are, and their learning coefficient is known
-# exactly (Aoyagi 2024). A sampler that misses it there has no excuse. Hitchcock and Hoogland
-# (2507.21449) compare stochastic-gradient samplers in this way; this notebook opens such a comparison,
-# made with the kit, and re-runs a small part of it.
+# exactly (Aoyagi 2024). There, any error is the sampler's. Hitchcock and Hoogland (2507.21449) compare
+# stochastic-gradient samplers in this way; this notebook opens such a comparison, made with the kit, and
+# re-runs a small part of it.
 #
 # ## Build a network
 #
@@ -51,7 +51,7 @@ for network in slt.benchmarks.networks("1k", 4, seed=11):
 # exact gradients, $n\beta = 10^5/\log 10^5$ and $\gamma = 1$. The whole run takes some ten minutes on two
 # cores, so the chains are short: 1000 steps for networks of about 1,000 parameters, 600 for 10,000, 200
 # for 100,000 (`python -m slt_notebook.benchmarks.experiments samplers OUT.zarr`; with `--sizes 1M 10M
-# 100M` the larger classes, for which one wants a GPU).
+# 100M` the larger classes, which need a GPU).
 
 # %%
 data = xr.open_zarr(Path("samplers.zarr"), consolidated=False).load()
@@ -59,8 +59,8 @@ slt.SamplerBenchmark(data)
 
 # %% [markdown]
 # Left: the median relative error, and the share of pairs of networks that the estimates put in the right
-# order. Drag to a step size, and the estimates there stand against the truth on the right. Samplers can
-# be switched off; a click on a network follows it.
+# order. Drag to a step size, and the right panel plots the estimates there against the truth. Samplers
+# can be switched off; a click on a network follows it.
 
 # %%
 LOST = 1e9  # the error of a chain that was lost: larger than any other
@@ -92,14 +92,14 @@ for size in ("1k", "10k", "100k", "all"):
 # SGNHT) have the least medians in every class. At about 1,000 parameters these are 1 to 3 % against 4 to
 # 5 % of the others, but the quartiles overlap (.6 to 12 % against 2 to 11 %), so that eight networks
 # decide nothing there; at 10,000 parameters 2 to 3 % against 15 % and more, with quartiles apart (up to
-# 5 % against 10 % and more), because in the same number of steps they come further.
-# RMSProp shows what it is praised for in another way: at steps that are too large its chains stay finite
-# (and wrong), where those of momentum samplers are lost. Three differences to the paper: gradients are
-# exact here, and batch noise heats a sampler the more the less friction it has; chains are short; and the
-# class 100k is one network, on which plain SGLD has not arrived after 200 steps. The small number of
-# networks, 13 in all, leaves differences of a few per cent open.
+# 5 % against 10 % and more), because they travel further in the same number of steps. The robustness of
+# RMSProp shows in another way: at steps that are too large its chains stay finite (and wrong), where
+# those of momentum samplers diverge. Three differences to the paper: gradients are exact here, and batch
+# noise heats a sampler the more the less friction it has; chains are short; and the class 100k is one
+# network, on which plain SGLD has not converged after 200 steps. The small number of networks, 13 in
+# all, leaves differences of a few per cent open.
 #
-# How wide is the range of steps that will do?
+# How wide is the range of steps that work?
 
 # %%
 wide = {}
@@ -153,8 +153,8 @@ small[["estimate", "mcse", "relative_error"]].to_dataframe()[
 ].round(3)
 
 # %% [markdown]
-# Your own sampler is a frozen dataclass with `init` and `step` (see `slt_notebook/core`); it takes part
-# by standing in the dictionary.
+# Your own sampler is a frozen dataclass with `init` and `step` (see `slt_notebook/core`); add it to the
+# dictionary to include it.
 #
 # What no benchmark with known answers can show: whether the ranking holds where the loss is no
 # polynomial and gradients are noisy. That is what `slt.calibrate` asks of *your* model

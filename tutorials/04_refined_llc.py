@@ -14,10 +14,9 @@
 # %% [markdown]
 # # One head at a time: refined LLCs
 #
-# The LLC of a whole network is one number. Let only the weights of one *component* move, a head say,
-# and keep all others at their trained values: the LLC of that restricted posterior is the
-# **weight-refined LLC** (2410.02984). Sample on code instead of the training mix, and it is
-# **data-refined** too:
+# The LLC of a whole network is one number. Let only the weights of one *component* move, a head say, and
+# keep all others at their trained values: the LLC of that restricted posterior is the **weight-refined
+# LLC** (2410.02984). Sampled on code instead of the training mix, it is **data-refined** as well:
 #
 # $$\hat\lambda(C, q') = n\beta \left(E_C[L_{q'}(w)] - L_{q'}(w^*)\right)$$
 #
@@ -41,8 +40,8 @@ slt.components(model)
 #
 # ## A sweep
 #
-# A *list* of components is a sweep: one run a component, in one folder, each resumable. Runs read the
-# same batches. What lies before a component is computed once. Here are two heads, few draws.
+# A *list* of components is a sweep: one run per component, in one folder, each resumable. All runs use
+# the same batches. Layers before a component are computed once. Here are two heads, few draws.
 
 # %%
 texts = slt.probe_texts("tiny-lm")
@@ -85,10 +84,10 @@ slt.ComponentGrid(
 
 # %% [markdown]
 # Read the order, not the size. And read `rho_loc` (choose it in the picker): the rise of the loss over
-# the rise under localization noise alone. Here it is .76 to .87, so **most of these numbers is the
-# curvature that noise feels around the minimum, and only the rest is the loss pushing back**. The
-# setting is the best that was found in the time at hand, not a good one: a larger $n\beta/\gamma$ would
-# bring it down to the .3 to .7 that one wants, at the price of slower chains.
+# the rise under localization noise alone. Here it is .76 to .87, so **most of each number is the
+# curvature that localization noise probes around the minimum; only the rest reflects the posterior**.
+# The setting is the best that was found with this budget, not a good one: a larger $n\beta/\gamma$ would
+# bring it down to the desired .3 to .7, at the cost of slower mixing.
 
 # %%
 heads = [c for c in final.component.values if c != "full"]
@@ -99,9 +98,9 @@ table[["llc", "mcse", "rhat", "rho_loc"]].round(2)
 # ## Over training
 #
 # The same at six checkpoints of the training (two chains each). A boundary of a stage is a zero of
-# $d\hat\lambda / d\log t$; `sure` says whether both slopes beside it differ from 0 by two errors. The
-# lines below stand at the boundaries of `l1.h0`: drag them (or use the arrow keys), add some by double
-# click, and read in the table what changed between them. Click a name to bring one head forward.
+# $d\hat\lambda / d\log t$; `sure` says whether both neighbouring slopes differ from 0 by two standard
+# errors. The lines below mark the boundaries of `l1.h0`: drag them (or use the arrow keys), add some by
+# double click, and read in the table what changed between them. Click a name to highlight one head.
 
 # %%
 training = load("heads/training.zarr")
@@ -118,8 +117,9 @@ rows = [
 pd.DataFrame(rows, columns=["component", "step", "boundary", "sure"])
 
 # %% [markdown]
-# Do heads of one kind have curves of one shape? With eight curves a clustering is weak evidence, so
-# look at several normalizations and at the silhouettes (1: clear, 0: none) before believing one.
+# Do heads of the same kind have curves of the same shape? With eight curves a clustering is weak
+# evidence, so look at several normalizations and at the silhouettes (1: clear, 0: none) before believing
+# one.
 
 # %%
 rows = {}
@@ -147,17 +147,16 @@ both.round(1)
 
 # %% [markdown]
 # Two things to see. All values are far below those on the mix: $w^*$ is a minimum for the mix, not for
-# code or prose alone, so a chain can *lower* the loss of one of them, and that is taken off. And the
-# largest difference in favour of code belongs to `l1.h0`, the induction head, as one would expect where
-# identifiers come back; with two chains it is a hint.
+# code or prose alone, so a chain can *lower* the loss of one of them, which makes the estimate smaller.
+# And the largest difference in favour of code belongs to `l1.h0`, the induction head, as one would
+# expect where identifiers recur; with two chains this is only a hint.
 
 # %% [markdown]
 # ## Token by token, and the circuit
 #
-# The refined LLC is the mean of a **token-resolved** one,
-# $\hat\lambda_k(C) = n\beta(E_C[\ell_k] - \ell_k(w^*))$: which tokens get worse when only this head
-# moves? Choose a head in the grid above or in the picker; the views are linked. A faded token's 95 %
-# interval holds 0.
+# The refined LLC is the mean of a **token-resolved** one, $\hat\lambda_k(C) = n\beta(E_C[\ell_k] -
+# \ell_k(w^*))$: which tokens get worse when only this head moves? Choose a head in the grid above or in
+# the picker; the views are linked. The 95 % interval of a faded token includes 0.
 
 # %%
 moments = load("heads/response.zarr")
@@ -179,8 +178,8 @@ slt.ComponentGrid(by_tag["mean"].rename("llc"), error=by_tag["stderr"], tokens=t
                   focus=focus, title="Refined LLC by kind of token")  # fmt: skip
 
 # %% [markdown]
-# **Does it find the heads that attention finds?** By attention, `l1.h0` is the one induction head, and
-# in layer 0 only `h0` does not look at the previous token:
+# **Does it find the heads that attention patterns identify?** By attention, `l1.h0` is the one induction
+# head, and in layer 0 only `h0` does not look at the previous token:
 
 # %%
 from slt_notebook.toys.heads import attention_scores
@@ -232,11 +231,11 @@ for layer, x in loadings.items():
 
 # %% [markdown]
 # **This did not hold.** The signs split the layer as attention does in three of six cases, and the
-# split-half agreement of the first component reaches the .8 that we had set ourselves in three of six.
-# All three hits need the odd head to stand alone in sign, and small loadings change sign from seed to
-# seed. (Seen afterwards, so not a test: in five of six cases the head with the *largest* loading is the
-# odd one.) The seeds 1 and 2 have 30 draws a chain, seed 0 has 75. Single tokens are noise for the most
-# part; their split-half correlations:
+# split-half agreement of the first component reaches our preset threshold of .8 in three of six. All
+# three successes require the odd head to be the only one of its sign, and small loadings change sign
+# from seed to seed. (Seen afterwards, so not a test: in five of six cases the head with the *largest*
+# loading is the odd one.) The seeds 1 and 2 have 30 draws a chain, seed 0 has 75. Single-token values
+# are mostly noise; their split-half correlations:
 
 # %%
 pd.DataFrame(
@@ -251,9 +250,9 @@ pd.DataFrame(
 # %% [markdown]
 # ## The control
 #
-# At $n\beta = 0$ there is no loss: draws come from the localization alone, whose law is known exactly
-# (`nbeta=0` draws from it). What looks the same there is not about the posterior. The mean rise of the
-# loss per head, treated against control, and the correlation over tokens:
+# At $n\beta = 0$ there is no loss: draws come from the localization alone, whose distribution is known
+# exactly (`nbeta=0` draws from it). What looks the same there does not come from the posterior. The mean
+# rise of the loss per head, sampled against control, and the correlation over tokens:
 
 # %%
 control = load("heads/control.zarr").isel(checkpoint=0).sel(component=heads)
@@ -275,9 +274,9 @@ for layer in (0, 1):
     print(f"without a loss, layer {layer}:", loading.round(2).to_dict())
 
 # %% [markdown]
-# The split of layer 0 appears without a loss as well. So at this setting a refined LLC is mainly $n\beta\,\mathrm{tr}(H_C) / 2\gamma$: how sharply the loss
-# curves in the directions of the head. That can tell heads apart; it is not yet what singular learning
-# theory is about.
+# The split of layer 0 also appears in the control. So at this setting a refined LLC is mainly
+# $n\beta\,\mathrm{tr}(H_C) / 2\gamma$: how sharply the loss curves in the directions of the head. That
+# can distinguish heads, but it is curvature, not yet degeneracy.
 #
 # **Check yourself.** The mean of the token-resolved values is the refined LLC on these texts. The shown
 # texts are not those that were sampled on, so the two agree in size, not exactly.

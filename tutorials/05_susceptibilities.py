@@ -12,11 +12,11 @@
 # ---
 
 # %% [markdown]
-# # Susceptibilities: how a component answers to data
+# # Susceptibilities: how a component responds to data
 #
-# Mix a little of another dataset into the training data. How does the posterior of a component answer?
+# Mix a little of another dataset into the training data. How does the posterior of a component respond?
 # With $\phi_C$ the excess training loss when only $C$ moves, the derivative is a covariance
-# (2504.18274), and it splits into one number a token:
+# (2504.18274), and it decomposes into per-token values:
 #
 # $$\chi^C_{xy} = -\mathrm{Cov}\left(\phi_C,\ \ell_{xy} - L\right)$$
 #
@@ -78,8 +78,8 @@ print(f"the two closed forms against each other: r = {r:.2f}")
 # ## The heads of `tiny-lm`
 #
 # Shipped moments of all heads and of the whole network: four chains of 75 draws, 24 texts of twelve
-# domains (`python -m slt_notebook.toys.heads` makes them). First, how well does each number repeat
-# itself between two chains and the other two?
+# domains (`python -m slt_notebook.toys.heads` makes them). First, how well does each number agree
+# between two chains and the other two?
 
 # %%
 from slt_notebook.estimators.components.moments import load
@@ -94,7 +94,7 @@ centred = slt.center_token(slt.zscore(two))
 pd.DataFrame(
     {
         "two-chain, raw": slt.reliability(two).to_pandas(),
-        "two-chain, standardised and token-centred": slt.reliability(centred).to_pandas(),
+        "two-chain, standardized and token-centred": slt.reliability(centred).to_pandas(),
         "within": slt.reliability(within).to_pandas(),
         "token-resolved refined LLC": slt.reliability(first).to_pandas(),
         "rho_loc": two["rho_loc"].to_pandas(),
@@ -102,8 +102,8 @@ pd.DataFrame(
 ).round(2)
 
 # %% [markdown]
-# The first column looks splendid, and it is a trap. Nearly all variance is **one mode that every head
-# shares**: the profile of how much the whole network's loss of a token rises.
+# The first column looks excellent, and it is misleading. Nearly all variance is **one mode that every
+# head shares**: the profile of how much the whole network's loss of a token rises.
 
 # %%
 z = slt.zscore(two)
@@ -117,16 +117,16 @@ print("its correlation with the loss rise of the whole network:",
       f"{float(abs(xr.corr(pca['score'].isel(pc=0), profile, dims))):.3f}")  # fmt: skip
 
 # %% [markdown]
-# A result that shows "PC1 explains 99 %" has so far shown its plumbing. What distinguishes heads is in
-# the token-centred matrix (`center_token`; the paper's own standardisation is `center_component`), and
-# there these draws are **too few**: values below .5 are mostly noise. Second moments need many times
+# A result of the form "PC1 explains 99 %" reflects the pipeline, not the model. What distinguishes heads
+# is in the token-centred matrix (`center_token`; the paper's own standardization is `center_component`),
+# and there these draws are **too few**: values below .5 are mostly noise. Second moments need many times
 # the draws of first moments.
 #
 # ## The response matrix
 #
 # Domains by heads: means over the tokens of a domain (chi of a dataset is the mean over its tokens).
-# Striped cells hold 0 in their 95 % interval. Click a cell: the head is chosen in the strip below, at
-# the token that contributes most.
+# Striped cells have a 95 % interval that includes 0. Click a cell: the head is chosen in the strip
+# below, at the token that contributes most.
 
 # %%
 focus = slt.Focus()
@@ -135,7 +135,7 @@ slt.ComponentGrid(
     matrix[["chi", "stderr"]],
     tokens=centred["chi"],
     focus=focus,
-    title="Response of heads to domains (two-chain, standardised, token-centred)",
+    title="Response of heads to domains (two-chain, standardized, token-centred)",
 )
 
 # %%
@@ -164,7 +164,7 @@ for name, one in {"treated": centred, "without a loss": slt.center_token(slt.zsc
 pd.DataFrame(rows).T
 
 # %% [markdown]
-# First moments repeat themselves better (tutorial 04). Their PCA:
+# First moments are more reliable (tutorial 04). Their PCA:
 
 # %%
 steady = slt.center_token(slt.zscore(first))
@@ -204,9 +204,9 @@ slt.EmbeddingMap(
 # %% [markdown]
 # ## Clusters, and what is left of them after the controls
 #
-# Local clusters of low conductance on the graph of nearest neighbours. They are only worth something
-# beside two controls: vectors shuffled among tokens of the same identity (what a cluster owes to the
-# token alone), and draws without a loss.
+# Local clusters of low conductance on the graph of nearest neighbours. They are meaningful only beside
+# two controls: vectors shuffled among tokens of the same identity (what the identity of the token alone
+# explains), and draws without a loss.
 
 # %%
 free = slt.refined_llc(control).isel(checkpoint=0).sel(component=heads)
@@ -231,21 +231,21 @@ slt.ClusterBrowser(
 )
 
 # %% [markdown]
-# Two questions, two answers. **As a whole**, the three lines at the top look alike: so many clusters of
-# such conductance come of a shuffle, and of no loss at all. That there are clusters says nothing.
-# **One by one**, the columns "Φ same-token shuffle" and "Φ without a loss" ask whether the *same
-# tokens* lie together in the control; a random set has there 1 less its share of all tokens. Shuffled,
-# the sets fall apart almost to that (.49 to .99 against .57 to .99): which tokens lie together is not
-# given by their identity. Without a loss they hold together a little better (.37 for the largest).
-# So there is something of the posterior and the context in *which* tokens these are; but the leading
+# There are two questions. **As a whole**, the three lines at the top look alike: a shuffle, and draws
+# without a loss, give as many clusters of similar conductance. The existence of clusters is no evidence.
+# **One by one**, the columns "Φ same-token shuffle" and "Φ without a loss" ask whether the *same tokens*
+# are still grouped in the control; for a random set Φ is 1 minus its share of all tokens. After the
+# shuffle the sets are almost as scattered as that (.49 to .99 against .57 to .99): which tokens are
+# grouped is not explained by their identity. Without a loss they are slightly more connected (.37 for
+# the largest). So the posterior and the context do influence *which* tokens are grouped; but the leading
 # tag is that of 19 to 50 % of their tokens, and at these draws the halves of the chains disagree on
-# single tokens (first table). Do not name them.
+# single tokens (first table). Do not interpret single clusters.
 #
 # ## A model that others use: SmolLM2-135M
 #
-# The same call on a real model: attention and MLP of its last two layers, twelve texts of 40 tokens, four
-# chains of ten draws (`python -m slt_notebook.toys.smollm RUNS` makes it in some ten minutes; what lies before
-# the sampled layers is computed once).
+# The same call on a real model: attention and MLP of its last two layers, twelve texts of 40 tokens,
+# four chains of ten draws (`python -m slt_notebook.toys.smollm RUNS` makes it in some ten minutes;
+# layers before the sampled ones are computed once).
 #
 # **Read this first.** The weights are those of SmolLM2-135M-*Instruct*, rounded to four bits by whoever
 # packed the file and turned back into floats. Tuned for another loss and then rounded, they are **no
@@ -271,19 +271,19 @@ pd.DataFrame(
 slt.component_strip(last.isel(example=[0, 7]), title="Last layers of SmolLM2, token by token")
 
 # %% [markdown]
-# As whole components they differ well beyond their errors: the last MLP has by far the largest refined LLC
-# (13.4 ± .5, against 2.5 ± .2 of the MLP before it, with as many weights), attention has next to none.
-# But two of the four `rho_loc` are above .8: there the value says how much the loss minds noise in these
-# weights, not what the posterior looks like. **Token by token nothing repeats itself** (split-half r from
-# -.02 to .40, all below .5): forty draws are too few, and colours in the strip above are not to be
-# interpreted.
+# As whole components they differ well beyond their errors: the last MLP has by far the largest refined
+# LLC (13.4 ± .5, against 2.5 ± .2 of the MLP before it, with as many weights), attention has almost
+# none. But two of the four `rho_loc` are above .8: there the value measures how sensitive the loss is to
+# noise in these weights, not what the posterior looks like. **No per-token value is reliable**
+# (split-half r from -.02 to .40, all below .5): forty draws are too few, and the colours in the strip
+# above must not be interpreted.
 #
-# ## Patterning: turning it round
+# ## Patterning: the inverse problem
 #
-# If $d\mu = n\beta\,\chi\,dp$ says how observables answer to weights of the data, then
-# $\chi^+ d\mu / n\beta$ are the weights that move them where one wants. In the regression above: raise
-# the variance along the first direction, lower it along the second. `patterning` goes as far as the
-# linear prediction can be trusted, and says how far that is.
+# If $d\mu = n\beta\,\chi\,dp$ says how observables respond to weights on the data, then $\chi^+ d\mu /
+# n\beta$ are the weights that move them in a chosen direction. In the regression above: raise the
+# variance along the first direction, lower it along the second. `patterning` goes as far as the linear
+# prediction can be trusted, and says how far that is.
 
 # %%
 a = x.T @ x / len(x)
@@ -301,13 +301,13 @@ print(found.attrs["verdict"], "up to strength", round(found.attrs["trusted_up_to
 pd.DataFrame({"predicted": found["predicted"].values, "retrained": moved}, ["first", "second"])
 
 # %% [markdown]
-# ## What to take along
+# ## Summary
 #
 # - Name the estimand; centre before reading a sign; print the split-half reliability.
-# - The mode that all heads share is large, steady and says nothing about heads.
-# - At these draws the token-centred susceptibilities of `tiny-lm` are below the line at which they mean
-#   something. More draws, or a larger $n\beta$, would be the next thing to do; the first moments of
-#   tutorial 04 are what this budget affords.
+# - The mode that all heads share is large and stable, and carries no information about single heads.
+# - At these draws the token-centred susceptibilities of `tiny-lm` are not reliable enough to interpret.
+#   More draws, or a larger $n\beta$, would be the next thing to do; the first moments of tutorial 04 are
+#   what this budget allows.
 #
 # **Check yourself.** The susceptibility to all shown texts together is the mean over tokens, and with
 # the training probe equal to the shown one it must vanish:

@@ -23,11 +23,11 @@
 # **The sign: negative = helpful.** More weight on $i$ lowers the loss of $q$. No Hessian is inverted and
 # no gradient of a query is taken: one run, and forward passes.
 #
-# ## Of tokens
+# ## Influence of tokens
 #
 # The finished run of tutorial 00 holds the loss of every token at every draw. The loss of a sequence is
 # a sum over tokens and a covariance is linear in each side, so *every token* has an influence on every
-# other one. First the question that comes before any ranking: may this matrix be ranked?
+# other one. Before any ranking: is this matrix reliable enough to rank?
 
 # %%
 import numpy as np
@@ -41,8 +41,8 @@ slt.screen(tree)[["check", "value", "uncertainty", "verdict", "meaning", "do"]]
 # %% [markdown]
 # The screens look at what a covariance is made of: do losses drift in time (a drifting chain makes all
 # losses correlate), do the chains agree, how many effective draws do the *products* have, and how many
-# pairs can be told from 0 at all. A warning is no reason to stop, but to read single entries with their
-# standard error and to prefer sums.
+# pairs can be told from 0 at all. A warning is not a reason to stop; it is a reason to read single
+# entries with their standard errors and to prefer sums.
 
 # %%
 slt.InfluenceExplorer(tree, normalize=True)
@@ -65,7 +65,7 @@ for where, token, value, error in zip(
 # The first is the token itself: minus a correlation of 1. `top_sources` streams from the store, for
 # training sets larger than memory.
 #
-# ## Of images
+# ## Influence of images
 #
 # 300 digits of 8 × 8 pixels, a tenth with wrong labels, and a network of 1,810 weights. The training set
 # and 100 unseen digits are the two probes of one run.
@@ -102,8 +102,8 @@ print(
 )
 
 # %% [markdown]
-# Digits that *look like another class* but carry the query's label help most: each of them fights for
-# that label where nothing else does. On average over all queries the wrong labels do harm.
+# Digits that *look like another class* but carry the query's label help most: each of them supports that
+# label where little else does. On average over all queries the wrong labels are harmful.
 #
 # The training digits placed by their influence on the 100 queries, with their pictures:
 
@@ -126,7 +126,7 @@ slt.EmbeddingMap(
 # That is what an influence should do. The test: train on random subsets $S$, sum the scores of the
 # examples in $S$, and ask how well the sums *rank* the retrained models by their loss on each query
 # (Spearman). Averaged over queries this is the **linear datamodeling score** (LDS). The 900 retrained
-# networks (three fractions, 100 subsets, three initialisations) ship in `influence_retrained.nc`; they
+# networks (three fractions, 100 subsets, three initializations) ship in `influence_retrained.nc`; they
 # take a few minutes (`slt.toys.retrain(digits_problem())`).
 
 # %%
@@ -145,8 +145,8 @@ here = slt.toys.lds(
 here[["lds", "stderr"]].to_dataframe().round(3).unstack()
 
 # %% [markdown]
-# `damping 0.1` is no accident. To first order the BIF at $(n\beta, \gamma)$ is the influence function
-# damped by $\lambda = \gamma / n\beta$, here $100 / 1000$. The short run is noisy; a long one reaches it.
+# `damping 0.1` is no coincidence. To first order the BIF at $(n\beta, \gamma)$ is the influence function
+# damped by $\lambda = \gamma / n\beta$, here $100 / 1000$. The short run is noisy; a long one agrees.
 # Everything in one run, with its cost (`python -m slt_notebook.toys.lds_experiment out.nc`):
 
 # %%
@@ -177,7 +177,7 @@ table
 # - The paper finds that the BIF beats EK-FAC for small subsets. Of the covariance that is not shown here
 #   (1.5 standard errors); of the correlation it is.
 # - TRAK is meant for averages over many models; five reach .41 to .54. `ceiling` is what other
-#   initialisations of the same subset predict.
+#   initializations of the same subset predict.
 
 # %% [markdown]
 # ## For other tools

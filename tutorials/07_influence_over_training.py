@@ -14,7 +14,7 @@
 # %% [markdown]
 # # Influence over training: it changes sign
 #
-# The influence of one example on another is no constant. While a model learns in stages, the same
+# The influence of one example on another is not constant. While a model learns in stages, the same
 # example first helps and then harms (Lee, Smith, Adam, Hoogland 2025, 2510.12071). We watch it where
 # everything can be computed, and then in a language model, where the picture is less clean.
 #
@@ -102,10 +102,10 @@ print(f"closed form against left out:        {pearson(closed, left_out):.3f}")
 print(f"analytic against left out:           {pearson(analytic, left_out):.3f}")
 
 # %% [markdown]
-# Sampling is right to .99 (with 400 draws; the exact bias of the step size, a factor 1.33 here, is in the
-# closed form). But **the BIF is not leaving one out**: shapes and signs agree, sizes and times do not
-# quite (.65). Even the exact derivative of training agrees with leaving one out only to .83, because an
-# eighth of the data is no small change.
+# Sampling is right to .99 (with 400 draws; the exact bias of the step size, a factor 1.33 here, is in
+# the closed form). But **the BIF is not leave-one-out retraining**: shapes and signs agree, sizes and
+# times do not quite (.65). Even the exact derivative of training agrees with leave-one-out retraining
+# only to .83, because an eighth of the data is no small change.
 #
 # Leaving dog out for 100 steps only, and looking at the end of that window:
 
@@ -114,8 +114,8 @@ window = tree.window("dog")
 window.sel(example=["cat", "sparrow", "rose"]).to_pandas().round(3)
 
 # %% [markdown]
-# Nothing that happens to dog after step 600 matters to anybody. An attribution that integrates over all
-# of training adds up numbers of both signs.
+# Leaving dog out after step 600 affects no other item. An attribution that integrates over all of
+# training adds up numbers of both signs.
 #
 # ## Two phases
 #
@@ -168,28 +168,28 @@ slt.InfluenceOverTraining(
 )
 
 # %% [markdown]
-# Choose a source, move the slider, compare the tabs. What can be told from 0:
+# Choose a source, move the slider, compare the tabs. What differs significantly from 0:
 #
 # - Until step 2,709 the influence of induction tokens on one another (the token and the one before it
 #   stood together earlier in the sequence) is tiny: $10^{-4}$ nats² and less, of either sign.
 # - Once the model learns to continue repeats, it is helpful and grows: −.00023 ± .0001 at step 6,723,
 #   −.00056 ± .00008 at 9,670, −.039 ± .002 at 24,000. The correlation grows with it (−.002, −.004, −.047).
-# - It is not alone: word parts do the same, a third as strongly, and induction tokens come to help all
-#   other classes. Part of the last step is that the learning rate fell to 0 and the minimum became
+# - It is not alone: word parts do the same, a third as strongly, and induction tokens become helpful to
+#   all other classes. Part of the last step is that the learning rate fell to 0 and the minimum became
 #   sharper, which raises every variance.
-# - For brackets and digits nothing is left of a pattern beyond the errors: 30 tokens are too few.
+# - For brackets and digits no pattern exceeds the errors: 30 tokens are too few.
 #
 # And a warning: `slt.screen` *fails* for single pairs of these runs (120 steps of four chains are about
 # four relaxation times; 97 % of tokens have R-hat above 1.1). Only means over many pairs are shown, and
 # their errors come from the spread between the chains.
 #
-# **What the paper shows and this does not.** The paper reports, for a model of the Pythia family,
+# **What the paper shows and this run does not.** The paper reports, for a model of the Pythia family,
 # group influence among induction tokens that strengthens, peaks and falls. Ours strengthens through the
-# induction stage and has not fallen when training ends; there is no peak to compare with.
-# Covariance and correlation tell different stories (the first follows how much is left to learn), so
-# the kit always shows both. Sizes at different checkpoints belong to different posteriors.
+# induction stage and has not fallen when training ends; there is no peak to compare with. Covariance and
+# correlation tell different stories (the first follows how much is left to learn), so the kit always
+# shows both. Sizes at different checkpoints belong to different posteriors.
 #
-# ## A language made for the question
+# ## A language designed for the question
 #
 # In `tiny-lm` the stages overlap and nothing about them is known exactly. So here is a language with three
 # things to learn, each with a known price: *pairs* (a head and its tail, 90 % regular), *brackets* (nested, the
@@ -240,8 +240,8 @@ slt.InfluenceOverTraining(
 )  # fmt: skip
 
 # %% [markdown]
-# The curves above leave out the class that influences (its own cell stands in the matrix). So here is each
-# class on itself, covariance over pairs of any token, with its 95 % intervals and its stage in grey; then its
+# The curves above omit the influence of a class on itself (the diagonal of the matrix). Here it is for
+# each class, covariance over pairs of any token, with its 95 % intervals and its stage in grey; then its
 # largest influence (by size) and the last one:
 
 # %%
@@ -297,7 +297,7 @@ pd.DataFrame(rows, columns=columns).set_index(["class", "kind, pairs of"])
 # - The **correlation** tells another story: that of induction tokens is *least* where the covariance is
 #   greatest (−.003 ± .0005 at step 2,500) and grows after it; that of closers falls while they are learned
 #   (−.11 ± .01 at 450, −.04 ± .004 at 900).
-# - Between classes little can be told from 0 for long.
+# - Between classes few influences differ significantly from 0, and not for long.
 #
 # One training, one seed, 17 checkpoints; R-hat of the loss is below 1.05 but at steps 20 and 45 (1.09, 1.11), and
 # the LLC is negative at steps 0 and 20, which are no minimum. Standard errors come from four chains and are

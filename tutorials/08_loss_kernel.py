@@ -15,19 +15,20 @@
 # # The loss kernel: what does the model treat alike?
 #
 # Move the weights a little, in directions that hardly change the loss. The losses of single examples
-# move nevertheless, and some of them move *together*: the model computes them by the same means. The
-# **loss kernel** (Adam, Furman, Hoogland 2025, 2509.26537) is the covariance of those movements over
-# the local posterior, and its correlation is
+# move nevertheless, and some of them move *together*: the model computes them by the same mechanism. The
+# **loss kernel** (Adam, Furman, Hoogland 2025, 2509.26537) is the covariance of those movements over the
+# local posterior, and its correlation is
 #
 # $$R(x, x') = \mathrm{Corr}_{w \sim p}\left[\ell(x; w),\ \ell(x'; w)\right].$$
 #
-# We ask a network for which the answer is known, then three controls, then look for wrong labels.
+# We start with a network for which the answer is known, then run three controls, then look for wrong
+# labels.
 #
 # ## One network, two tasks
 #
 # Ten inputs: eight numbers and a flag. With flag A the question is whether $x_1 x_2 > 0$, with flag B
-# whether $x_5^2 + x_6^2 > 1.4$. One small network learns both. Does the kernel know which task an
-# example belongs to? Nobody tells it.
+# whether $x_5^2 + x_6^2 > 1.4$. One small network learns both. Does the kernel show which task an
+# example belongs to? It is not given that label.
 
 # %%
 import numpy as np
@@ -49,8 +50,8 @@ slt.screen(run, unit="sequence")
 
 # %% [markdown]
 # Click a cell of two single examples: the picture beside it shows their two losses at every draw, which
-# is all that a number of the kernel stands for. Close the branches (*level 1*, *level 2*) to see means
-# over blocks of pairs.
+# is what one entry of the kernel summarizes. Close the branches (*level 1*, *level 2*) to see means over
+# blocks of pairs.
 
 # %%
 labels = list(toy.held.labels)
@@ -74,16 +75,16 @@ print("standard errors:\n", cross.stderr.values.round(4))
 
 # %% [markdown]
 # `ratio` is the mean of $R^2$ within tasks over that across tasks, `nearest` the share of examples whose
-# nearest other by $|R|$ belongs to the same task. With more draws (200 a chain) the ratio is 8.0 and
+# nearest neighbour by $|R|$ belongs to the same task. With more draws (200 a chain) the ratio is 8.0 and
 # `nearest` .995 (`python -m tests.toys.test_kernel_toys` in a checkout).
 #
-# ## Three controls, and one of them nearly fooled us
+# ## Three controls, one of them nearly misleading
 #
 # | network | ratio | nearest | mean cross-task $R$ |
 # |---|---|---|---|
 # | shared, trained | 8.0 | .995 | +.0010 ± .0009 |
 # | disjoint weights for A and B | 6.1 | .975 | −.0015 ± .0015 |
-# | memorised random answers | 2.0 | .80 | +.0022 ± .0008 |
+# | memorized random answers | 2.0 | .80 | +.0022 ± .0008 |
 # | untrained | 1.2 | .80 | −.0077 ± .0005 |
 #
 # (8 chains, 200 draws each, made by the command above.)
@@ -93,7 +94,7 @@ print("standard errors:\n", cross.stderr.values.round(4))
 #   batch. With random batches of 128 a batch that holds more of A holds less of B, which couples the
 #   two: with four chains we saw −.007, five standard errors from 0. (One seed with the full batch also
 #   gave −.006 at four chains: four chains are too few to believe a standard error.)
-# - **Memorised.** A network that fits random answers has no mechanism that the examples of a task
+# - **Memorized.** A network that fits random answers has no mechanism that the examples of a task
 #   share, and the ratio falls to 2. Still `nearest` is .80, not .50: the flag alone is a feature.
 # - **Untrained.** The geometry of the inputs is there before any training. A map is no evidence of
 #   learning until it is compared with this one.
@@ -120,10 +121,10 @@ pd.DataFrame({name: slt.separation(k, task) for name, k in beside.items()}).T.ro
 #
 # ## A map, without the matrix
 #
-# For ten thousand examples nobody wants $10^8$ numbers. The kernel has no higher rank than there are
-# draws, so `kernel_map` finds coordinates whose inner products *are* the kernel from the draws alone,
-# and `neighbours` finds the nearest others exactly, block by block. (10,000 examples × 2,000 draws: 24
-# seconds and .56 GB, both, on two busy cores.)
+# For ten thousand examples the matrix would have $10^8$ entries. The rank of the kernel is at most the
+# number of draws, so `kernel_map` finds coordinates whose inner products *are* the kernel from the draws
+# alone, and `neighbours` finds the nearest neighbours exactly, block by block. (10,000 examples × 2,000
+# draws: 24 seconds and .56 GB, both, on two busy cores.)
 
 # %%
 where = slt.kernel_map(run, modes=20)
@@ -145,9 +146,9 @@ slt.EmbeddingMap(
 #
 # ## Wrong labels
 #
-# A digit with a wrong label is fitted *against* the rest of the data. Its loss sits on a slope: small
-# moves of the weights change it a lot. So its posterior variance $K(x, x)$ is large. We plant wrong
-# labels in a tenth of 1,000 digits.
+# A digit with a wrong label is fitted *against* the rest of the data. Its loss has a large gradient:
+# small changes of the weights change it a lot. So its posterior variance $K(x, x)$ is large. We plant
+# wrong labels in a tenth of 1,000 digits.
 
 # %%
 from sklearn.metrics import roc_auc_score
@@ -181,13 +182,13 @@ slt.EmbeddingMap(
 # %% [markdown]
 # **What to make of it.** The variance finds the planted labels (AUC .98 to .99 over three seeds). So,
 # nearly, does the plain loss at $w^*$ (.98): this network was not trained to the point where it
-# memorises. Trained almost three times as long it fits the wrong labels too; there variance gives .948
-# and the loss .944. The kernel's rows (how alike is an example to those of its given label?) give .94 to .96,
-# so on this problem they add nothing.
+# memorizes. Trained almost three times as long it fits the wrong labels too; there variance gives .948
+# and the loss .944. The kernel's rows (how alike is an example to those of its given label?) give .94 to
+# .96, so on this problem they add no information.
 #
-# And the control that the paper's critics asked for: with $\gamma > n\beta \|H\|$ the kernel is the
-# geometry of gradients at $w^*$. `slt.screen(run, control=...)` compares with a run at $n\beta = 0$, of
-# another seed (with the same one both runs would share their noise, and be alike for that reason):
+# One more control: with $\gamma > n\beta \|H\|$ the kernel is the geometry of gradients at $w^*$.
+# `slt.screen(run, control=...)` compares with a run at $n\beta = 0$, of another seed (with the same one
+# both runs would share their noise, and be alike for that reason):
 
 # %%
 control = slt.sample(
@@ -223,8 +224,8 @@ slt.KernelMatrix(photos, groups=levels, title="97 photographs in the order of Wo
 
 # %% [markdown]
 # Is the kernel larger where the lowest common ancestor lies deeper? Depth 1 is "physical entity", 9
-# about "mammal"; at 14 stand pairs such as two lions. Beside it the same for the cosines and for the
-# draws of the localization alone ($n\beta = 0$, with noise of its own).
+# about "mammal"; 14 holds pairs such as two lions. Beside it the same for the cosines and for the draws
+# of the localization alone ($n\beta = 0$, with noise of its own).
 
 # %%
 every = imagenet.kernels(result)
@@ -246,14 +247,14 @@ against.round(4)
 # cheap baselines do far better: .28 for the cosine of activations, .17 for that of gradients. Two
 # reasons can be read off the numbers.
 #
-# - *Noise.* 128 draws know a correlation to about $\pm .08$, and almost all pairs have gradients whose
-#   cosine is below .01. Few pairs stand out (16 of 4,656 have a cosine beyond .1): the eight
-#   pairs of one class have $R$ of .17 to .64, much as their gradients say. So do the nearest
-#   neighbours: .16 of the three nearest are of the same branch, .08 by chance ($p = .001$).
-# - *Localization.* The mean loss of the draws (.70) is close to that at $w^*$ (.74): these draws hardly
-#   feel the data. With $n\beta = 0$ and noise of its own $\rho$ is .01 ($p = .19$) and .18 of the nearest
-#   are of the branch: no difference that 128 draws could show. What structure there is, the gradients
-#   have it too, without noise.
+# - *Noise.* 128 draws estimate a correlation to about $\pm .08$, and almost all pairs have gradients
+#   whose cosine is below .01. Few pairs stand out (16 of 4,656 have a cosine beyond .1): the eight pairs
+#   of one class have $R$ of .17 to .64, much as their gradients say. So do the nearest neighbours: .16
+#   of the three nearest are of the same branch, .08 by chance ($p = .001$).
+# - *Localization.* The mean loss of the draws (.70) is close to that at $w^*$ (.74): the data hardly
+#   constrain these draws. With $n\beta = 0$ and noise of its own $\rho$ is .01 ($p = .19$) and .18 of
+#   the nearest are of the branch: no difference that 128 draws could show. Whatever structure there is,
+#   the gradients show as well, without noise.
 #
 # It does not contradict the paper, which takes 100 times as many images; we moved a part of the weights
 # only. A run with more draws, all of the network and weaker localization would be the test.

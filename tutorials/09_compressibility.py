@@ -60,8 +60,8 @@ for scheme, options in (
 pd.DataFrame(rows, columns=["scheme", "unit", "critical level", "lower", "upper"]).round(3)
 
 # %% [markdown]
-# A grid per row of a matrix ("channel") needs fewer levels than one per tensor, as people who deploy
-# models know. With `pip install 'slt-notebook[torchao]'`, `scheme="torchao"` measures the int8 and int4
+# A grid per row of a matrix ("channel") needs fewer levels than one per tensor, as is well known from
+# deployment. With `pip install 'slt-notebook[torchao]'`, `scheme="torchao"` measures the int8 and int4
 # weight-only quantizers that they use.
 #
 # ## Bits against the LLC over training
@@ -110,29 +110,30 @@ fits[["r2", "r2_low", "r2_high", "spearman", "spearman_low", "spearman_high", "p
 
 # %% [markdown]
 # **Characters.** At tolerance .1 the LLC accounts for R² = .973 (.958 to .987) of the critical bits, Spearman
-# .994, over 18 checkpoints. So far the paper's picture. But on the same points the log of the step
+# .994, over 18 checkpoints. This agrees with the paper. But on the same points the log of the step
 # has R² = .980, the loss .989 and the log of the trace of the Hessian .973: everything drifts with
 # training, and one smooth run cannot tell what bits depend on.
 #
-# **Digits.** Here the LLC and training come apart: it rises for the first hundred steps and falls for the
-# rest, and bits do much the same, so that the log of the step says nothing. The LLC does not win: at tolerance
-# .1 it accounts for R² = .32 of the bits, the log of the trace of the Hessian for .49, and the intervals are as
-# wide as can be (.01 to .89, .08 to .82): the crossings of so small a network jump from checkpoint to
-# checkpoint. (An earlier file, with shorter chains and 16 checkpoints, had .30 and .83. What moved the second
-# number is which checkpoints were taken: with these points nobody can rank the two.)
+# **Digits.** Here the LLC and training come apart: it rises for the first hundred steps and falls for
+# the rest, and bits do much the same, so that the log of the step says nothing. The LLC does not win: at
+# tolerance .1 it accounts for R² = .32 of the bits, the log of the trace of the Hessian for .49, and the
+# intervals are very wide (.01 to .89, .08 to .82): the crossings of so small a network jump from
+# checkpoint to checkpoint. (An earlier file, with shorter chains and 16 checkpoints, had .30 and .83.
+# What moved the second number is which checkpoints were taken: with these points nobody can rank the
+# two.)
 #
-# **tiny-lm.** Eleven checkpoints, from step 50 to 24,000. At tolerance .1 the LLC accounts for R² = .92 (.88 to
-# .99), more than the log of the step (.82) and the loss (.66): between steps 367 and 3,897 the LLC stands still and
-# bits nearly do, while training goes on. The log of the trace of the Hessian has .98 (.95 to 1.00). The
-# intervals of the two overlap.
+# **tiny-lm.** Eleven checkpoints, from step 50 to 24,000. At tolerance .1 the LLC accounts for R² = .92
+# (.88 to .99), more than the log of the step (.82) and the loss (.66): between steps 367 and 3,897 the
+# LLC is constant and bits nearly are, while training goes on. The log of the trace of the Hessian has
+# .98 (.95 to 1.00). The intervals of the two overlap.
 #
 # In all three, then, bits follow the LLC to some degree, and in none of them clearly better
 # than they follow curvature.
 #
 # ## Across sizes
 #
-# At different numbers of weights $d$ only $\lambda / d$ could be comparable. With three models that is an
-# anecdote, so here are the numbers at the end of training and no line:
+# At different numbers of weights $d$ only $\lambda / d$ could be comparable. Three models are too few
+# for a fit, so here are only the numbers at the end of training:
 
 # %%
 rows = []

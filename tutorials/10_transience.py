@@ -20,7 +20,7 @@
 # - **dMMSE** remembers the $M$ tasks and weighs them by how well they explain the pairs so far;
 # - **ridge** knows only that tasks are Gaussian, and so works for tasks that it never saw.
 #
-# For a middling $M$, training first moves towards ridge and later towards dMMSE: ridge is *transient*
+# For intermediate $M$, training first moves towards ridge and later towards dMMSE: ridge is *transient*
 # (2501.17745). This page looks at that in a setting of 25,000 parameters ($D = 4$, $K = 8$), trained on
 # two cores, and says what shows and what does not.
 #
@@ -117,7 +117,7 @@ for name in few:
     print(f"M = {name} ends at", pca.score.sel(run=name)[-1, :2].values.round(1))
 
 # %% [markdown]
-# **A random walk draws arcs as well.** Runs that move as far between checkpoints as these, but in random
+# **A random walk also draws arcs.** Runs that move as far between checkpoints as these, but in random
 # directions, are the control:
 
 # %%
@@ -142,15 +142,16 @@ alt.Chart(frame).mark_line(point=True, order=False).encode(
 
 # %% [markdown]
 # The walks separate, too: after enough steps two independent walks are far apart, and a smooth arc is
-# what PCA makes of any of them. So *that* trajectories curve or part says nothing. What a walk cannot do
-# is to order itself by points that were not in the fit: on PC2 the runs end in the order of their
-# number of tasks, $M = \infty$ and $M = 64$ beside ridge, $M = 4$ far on the other side of dMMSE for 16
-# tasks, and $M = 16$ between the two, nearer to ridge than the paper's larger models end.
+# what PCA makes of any of them. So curved or diverging trajectories are no evidence by themselves. What
+# a walk cannot do is to order itself by points that were not in the fit: on PC2 the runs end in the
+# order of their number of tasks, $M = \infty$ and $M = 64$ beside ridge, $M = 4$ far on the other side
+# of dMMSE for 16 tasks, and $M = 16$ between the two, nearer to ridge than the paper's larger models
+# end.
 #
 # ## Complexity at the end of training
 #
-# The story of singular learning theory: ridge is simpler (lower $\lambda$), dMMSE more accurate on the
-# training tasks; with $n \Delta\ell + \Delta\lambda \log n$ the simpler one is preferred first.
+# The prediction of singular learning theory: ridge is simpler (lower $\lambda$), dMMSE more accurate on
+# the training tasks; with $n \Delta\ell + \Delta\lambda \log n$ the simpler one is preferred first.
 
 # %%
 ends = pd.DataFrame(

@@ -58,14 +58,15 @@ for basin in BASINS:
 pd.DataFrame(rows, columns=["loss", "(λ, m)", "n", "fitted λ", "fitted m"]).round(3)
 
 # %% [markdown]
-# The multiplicity converges only as $1 / \log n$: with a million observations nobody sees that it is 2.
+# The multiplicity converges only as $1 / \log n$: a million observations are not enough to see that it
+# is 2.
 #
 # ## One loss, two places
 #
 # *Line and dot*: the loss $2 (w_1 - 1)^2 |w|^8$ is zero on a line and at the origin. The dot is more
-# degenerate ($\lambda = 1/4$ against $1/2$), so that it gains as $n$ grows. *Cubic mean*: the coefficient of
-# $p(x|\mu) = N(\mu^3, 1)$ is $1/6$ at $\mu = 0$ and $1/2$ elsewhere; near 0 it depends on how closely one
-# looks.
+# degenerate ($\lambda = 1/4$ against $1/2$), so that it gains as $n$ grows. *Cubic mean*: the
+# coefficient of $p(x|\mu) = N(\mu^3, 1)$ is $1/6$ at $\mu = 0$ and $1/2$ elsewhere; near 0 the apparent
+# value depends on the scale.
 
 # %%
 dot, line = (slt.benchmarks.line_and_dot(at) for at in ("dot", "line"))

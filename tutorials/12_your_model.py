@@ -14,9 +14,9 @@
 # %% [markdown]
 # # Your own model
 #
-# Bring a causal language model of Hugging Face and a few texts; this page goes from there to an LLC, its
-# parts, influences, notes and a file to send. Change the next cell and run everything. As it stands it
-# takes the packaged `tiny-lm`; `MODEL` may be a folder or a hub id as well.
+# Bring a causal language model of Hugging Face and a few texts; this page goes from there to an LLC,
+# refined LLCs of its components, influences, notes and a file to send. Change the next cell and run
+# everything. As it stands it takes the packaged `tiny-lm`; `MODEL` may be a folder or a hub id as well.
 
 # %%
 from pathlib import Path
@@ -48,9 +48,9 @@ parts = slt.components(model)
 parts.groupby("kind")[["parameters", "share"]].agg(["count", "sum"]).round(3)
 
 # %% [markdown]
-# Is $w^*$ near a minimum *of these texts*? The loss there should be about what the model gets on text that
-# it was trained on. A model that was quantized, tuned on instructions or loaded in the wrong format does
-# not stand at a minimum, and its LLC may come out negative.
+# Is $w^*$ near a minimum *of these texts*? The loss there should be about what the model gets on text
+# that it was trained on. A model that was quantized, tuned on instructions or loaded in the wrong format
+# is not at a minimum, and its LLC may come out negative.
 
 # %%
 per_token = loss.evaluate(loss.params, shown.tensors("cpu"))
@@ -61,9 +61,9 @@ pd.Series(worst.numpy(), index=shown.labels, name="nats a token").round(2).sort_
 # %% [markdown]
 # ## 2. Calibrate
 #
-# Step size, temperature and localization decide what is measured. `calibrate` walks a small sweep and says
-# which settings it trusts: three step sizes for every pair of temperature and localization, each held
-# against half of itself. A large model wants few pairs, as here.
+# Step size, temperature and localization decide what is measured. `calibrate` runs a small sweep and
+# says which settings it trusts: three step sizes for every pair of temperature and localization, each
+# held against half of itself. A large model wants few pairs, as here.
 
 # %%
 found = slt.calibrate(
@@ -116,8 +116,9 @@ setting
 # %% [markdown]
 # ## 3. The LLC, with its checks
 #
-# Will it fit? Ask before it starts: weights and chains are counted, what a backward pass keeps is measured on
-# one example. A run that is refused memory all the same halves what it does at once, and goes on.
+# Will it fit? Ask before it starts: weights and chains are counted, what a backward pass keeps is
+# measured on one example. A run that runs out of memory nevertheless halves its chunk size and
+# continues.
 
 # %%
 work = {"probes": [shown], **setting, "chains": 2, "draws": 40, "burnin": 30, "batch_size": 8}
@@ -144,10 +145,10 @@ print(
 # 5 % between a step and its half is about), and 80 draws settle the mean loss but not single tokens, so section
 # 5 below is a first look.
 #
-# ## 4. Which parts carry it
+# ## 4. Which components contribute
 #
-# The refined LLC moves one part and leaves the rest. Here all attentions and the ends of the model; add
-# `"l*.h*"` for every head.
+# The refined LLC samples one component and keeps the rest fixed. Here all attention layers and the two
+# ends of the model; add `"l*.h*"` for every head.
 
 # %%
 kinds = ("attention", "mlp", "embed", "unembed")
@@ -164,7 +165,8 @@ frame[["llc", "mcse", "parameters"]].round(3)
 # %% [markdown]
 # ## 5. Which tokens move together
 #
-# Click a token: every other one is coloured by its influence. Tokens whose interval holds 0 are muted.
+# Click a token: every other one is coloured by its influence. Tokens whose 95 % interval includes 0 are
+# muted.
 
 # %%
 views = slt.view(run)
@@ -220,10 +222,10 @@ print(page.name, f"{page.stat().st_size / 1e6:.1f} MB")
 #
 # | problem | view | what it cannot show |
 # |---|---|---|
-# | what is a unit to decompose into? | `response_pca`, `clusters`, `EmbeddingMap`: units from how parts answer to data | that a cluster is a mechanism; clusters appear at $n\beta = 0$ too, so run that control |
+# | what is a unit to decompose into? | `response_pca`, `clusters`, `EmbeddingMap`: units from how components respond to data | that a cluster is a mechanism; clusters appear at $n\beta = 0$ too, so run that control |
 # | illusions from the top examples | `TokenStrip`: signed values over whole texts | tokens that you did not put into the probe |
 # | hypotheses taken for conclusions | `slt.health`, shuffled and Gaussian controls, problems with known answers | anything about a run whose checks fail |
-# | a circuit for X that also serves Y | `ComponentGrid`: a part against many kinds of data | what the part computes |
+# | a circuit for X that also serves Y | `ComponentGrid`: a component against many kinds of data | what the component computes |
 # | why do mechanisms form? | `refined_llc` over checkpoints, `stages`, `TransienceView` | causes: a stage in $\lambda$ is a coincidence until something is changed |
 # | behaviour on new inputs | data-refined LLC, `OddsView`, the two bracket networks | which of two solutions training will find; the simpler may be the worse |
 # | monitoring of training | LLC over checkpoints | change that the temperature is too coarse for |
