@@ -1,4 +1,4 @@
-"""Which made-up inputs do several tests share?  Trees as a run leaves them, without torch."""
+"""Synthetic inputs that several tests share: trees as a run leaves them, without torch."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What do views of calibrations and benchmarks look at in tests?  Small, with known features."""
+"""Small calibrations and benchmarks with known features, for tests of their views."""
 
 import numpy as np
 import xarray as xr

@@ -1,4 +1,4 @@
-"""What are the right answers?  Closed forms, finite step size included, and plain simulators.
+"""Exact answers: closed forms, finite step size included, and plain simulators.
 
 numpy only: the torch side and the result side are both held to this file.  Everything is about
 SGLD, `w' = w - eps/2 grad U(w) + sqrt(eps) xi`, on `U(w) = nbeta L(w) + gamma/2 |w - w*|^2`.

@@ -1,4 +1,4 @@
-"""How is a tree written as a run's store, without the sampler?  For tests of the result side."""
+"""A tree written as a run's store without the sampler, for tests of the result side."""
 
 import shutil
 from pathlib import Path

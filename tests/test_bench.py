@@ -1,4 +1,4 @@
-"""Is the bench right where no clock is needed?  FLOP counts, replay, bytes, table, options."""
+"""The bench is right where no clock is needed: FLOP counts, replay, bytes, table, options."""
 
 import numpy as np
 import pytest

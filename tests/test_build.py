@@ -1,4 +1,4 @@
-"""Does the package build its front end when it must, and only then?"""
+"""The package builds its front end when it must, and only then."""
 
 import importlib.util
 import json

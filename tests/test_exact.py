@@ -1,4 +1,4 @@
-"""Are the closed forms right?  Each against a simulation or a number known from elsewhere."""
+"""Each closed form agrees with a simulation or with a number known from elsewhere."""
 
 import doctest
 

@@ -1,4 +1,4 @@
-"""Do estimates from the real sampler agree with closed forms?  The figures of the README.
+"""Estimates from the real sampler agree with closed forms: the figures of the README.
 
 python -m tests.test_figures        prints them
 """

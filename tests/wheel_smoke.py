@@ -1,4 +1,4 @@
-"""Does an installed wheel work without the checkout?  Run by .ci/run in an empty environment."""
+"""An installed wheel works without the checkout; run by .ci/run in an empty environment."""
 
 from pathlib import Path
 

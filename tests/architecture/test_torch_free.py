@@ -1,4 +1,4 @@
-"""Does the result side work on a machine without torch?  In a process where importing it fails."""
+"""The result side works on a machine without torch, where importing it fails."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""How fast is the kit, beside its peers and beside the machine?  One command, one table, one JSON.
+"""Speed of the kit beside peers and the limits of the machine: one command, one table, one JSON.
 
     python -m tests.bench                         most of an hour on two cores
     python -m tests.bench --quick                 about 3

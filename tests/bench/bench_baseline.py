@@ -1,4 +1,4 @@
-"""How many steps does the paired baseline of the LLC save?  On the chains of tutorial 00.
+"""Steps that the paired baseline of the LLC saves, on the chains of tutorial 00.
 
     python -m tests.bench.bench_baseline
 

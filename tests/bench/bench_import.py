@@ -1,4 +1,4 @@
-"""How long does `import slt_notebook` take?  `python -m tests.bench.bench_import`."""
+"""Time of `import slt_notebook`: `python -m tests.bench.bench_import`."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""How do our token influences compare with devinterp's `compute_bif` on the same losses?
+"""Token influence against devinterp's `compute_bif` on the same losses.
 
 `python -m tests.bench.bench_influence` (needs `pip install devinterp==2.0.1`) runs both sides, each
 in a fresh process and in turn, and prints the ratios of time and of peak memory over what the

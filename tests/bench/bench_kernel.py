@@ -1,4 +1,4 @@
-"""How long do neighbours and a map of a big loss kernel take, and in how much memory?
+"""Time and memory of neighbours and a map of a large loss kernel.
 
 `python -m tests.bench.bench_kernel [examples] [draws]` writes a store of made-up losses (10,000
 examples x 2,000 draws), and in a fresh process opens it, finds the 10 neighbours of every example

@@ -1,4 +1,4 @@
-"""Killed with SIGKILL at a random moment and resumed, twenty times: is anything lost or changed?
+"""A run killed by SIGKILL at random moments and resumed, twenty times: nothing lost or changed.
 
 python -m tests.bench.bench_kill [--times 20]
 """

@@ -1,4 +1,4 @@
-"""How many effective draws does a gradient buy?  The kit's best setting against devinterp's SGLD.
+"""Effective draws per gradient: the kit's best setting against devinterp's SGLD.
 
     python -m tests.bench.bench_mixing [--networks 4] [--steps 3000] [--json FILE]
 

@@ -1,4 +1,4 @@
-"""How much memory does the joint PCA of 20 runs x 2,200 checkpoints x 512 sequences take?
+"""Memory of the joint PCA of 20 runs x 2,200 checkpoints x 512 sequences.
 
 python -m tests.bench.bench_trajectory [--runs 20] [--sequences 512]
 

@@ -1,4 +1,4 @@
-"""How fast do the token views draw and recolour?  `python -m tests.bench.bench_views`
+"""Time to draw and recolour the token views: `python -m tests.bench.bench_views`.
 
 In headless Chromium, on an exported page (no kernel).  "Click to recoloured" runs from the click
 on a token in sight to the first frame painted with the new colours, "jump" from the choice of a

@@ -1,4 +1,4 @@
-"""When do chains batched by vmap beat chains one after the other?  Measured, beside `plan.SMALL`.
+"""Chains batched by vmap against chains one after the other, beside the threshold `SMALL`.
 
 Gradients of four chains in one batch, on all threads, against one chain after the other with the
 chains dealt out to as many workers as there are threads: what the package's rule chooses between.

@@ -1,4 +1,4 @@
-"""How do time and memory grow with chains, probe tokens, components, checkpoints, parameters?
+"""Growth of time and memory with chains, probe tokens, components, checkpoints and parameters.
 
 Each curve changes one thing of one small run of the kit and leaves the rest.  The chart is an SVG
 on a white card, readable on a light and on a dark page.

@@ -1,4 +1,4 @@
-"""How long do the workers of `slt.sample` compute losses and gradients, and how many are they?
+"""Time that the workers of `slt.sample` spend on losses and gradients, and their number.
 
 The package is wrapped from outside while `watched()` lasts: gradients of a batch and losses without
 a gradient.  What is not inside is update, noise, probes' way home, store, and waiting.  On a GPU a

@@ -1,4 +1,4 @@
-"""What is this machine, and what are its limits?  Facts, and two rates measured here and now.
+"""Facts about the machine, and two of its limits measured at the time.
 
 The peak of a matrix product is the best that `torch.mm` reaches on ready buffers over a few sizes,
 with as many threads as torch has; the copy bandwidth counts the bytes read and the bytes written.

@@ -1,4 +1,4 @@
-"""How much memory did a call take at its peak, above what was held before it?
+"""Peak memory of a call above what was held before it.
 
 On a GPU the allocator knows.  On a CPU the kernel keeps the peak resident memory of a process and
 forgets it when told to (`/proc/self/clear_refs`, Linux); freed memory is given back before, so

@@ -1,4 +1,4 @@
-"""On what does the bench run?  Models of several sizes, and token sequences for them.
+"""Models of several sizes for the bench, and token sequences for them.
 
 `tiny-lm` is the packaged model with its own texts.  `3m` is the attention-only architecture of the
 papers at their size (2 layers, 8 heads, width 256, context 1024, vocabulary 5000; 3.35 M

@@ -1,4 +1,4 @@
-"""What do the matrix products of a piece of work cost alone?  Their shapes, FLOPs, and a replay.
+"""The matrix products of a piece of work alone: their shapes, FLOPs, and a replay.
 
 A dispatch mode writes down every matrix product and every fused attention that a gradient or a
 probe asks for, with shapes and strides.  The replay does exactly these, in their order, on buffers

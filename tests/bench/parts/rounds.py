@@ -1,4 +1,4 @@
-"""How are two sides compared?  In turn, in one process, several times; the first time is not kept.
+"""Comparison of two sides: in turn, in one process, several times; the first time is not kept.
 
 A call of a certain length holds what a run does once, however long it is (opening a store, hashing
 weights, the kit's first Metropolis test and controls without a loss).  The difference between two

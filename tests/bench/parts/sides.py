@@ -1,4 +1,4 @@
-"""How does each library do the same work?  Every side: a function (draws, empty folder) -> None.
+"""The same work in each library: every side is a function (draws, empty folder) -> None.
 
 Same chains, batch, draws, probe tokens, step size, nbeta and localization.  The kit and devinterp
 measure the probe at every draw and write a Zarr store.  devinterp gets one batch for its initial

@@ -1,4 +1,4 @@
-"""How are the results shown?  One table for reading; the JSON holds every number behind it."""
+"""One table of the results; the JSON holds every number behind it."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What does the update cost, gradients aside, against the bytes that it must move?
+"""Cost of the update without gradients, against the bytes that it must move.
 
 An SGLD step with localization must read w, w* and the gradient and write w: 16 bytes a coordinate
 (RMSProp: 24).  The time is that of `walk`, the package's own loop with noise, virial and checks of
