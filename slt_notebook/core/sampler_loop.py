@@ -36,7 +36,7 @@ def never(step: int) -> bool:
     return False
 
 
-def walk(
+def sampler_steps(
     kernel: Kernel,
     potential: Potential,
     state: Any,

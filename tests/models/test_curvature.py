@@ -1,4 +1,4 @@
-"""Is the trace of the Hessian the exact one?"""
+"""The trace of the Hessian is the exact one."""
 
 import numpy as np
 import pytest

@@ -1,7 +1,7 @@
 """The protocol of steppers: what a step of all chains gets, what it gives, and when it diverged.
 
-A kernel says what a step is; a stepper says how it is computed.  `Reference` calls the kernel as it
-stands; `Blocked` takes long rows block by block on a CPU, by the kernel's own step or by an update
+A kernel says what a step is; a stepper says how it is computed.  `Reference` calls the kernel
+itself; `Blocked` takes long rows block by block on a CPU, by the kernel's own step or by an update
 in place; `Fused` is one pass over memory on a GPU.  All give the numbers of the reference: to the
 last bit on a CPU, to float32 rounding for the same noise on a GPU.
 """

@@ -1,12 +1,12 @@
 """The components of a model, by name.
 
-    full  embed  positions  unembed  final_norm  rest          the whole, and what stands alone
+    full  embed  positions  unembed  final_norm  rest          the whole; what is in no layer
     l0  l0.attn  l0.mlp  l0.norm                               layers and their parts
     l0.h3   l0.kv1   l0.g1   l0.shared                         heads; keys and values that heads of
                                                                a group share; the whole group; what
                                                                belongs to no head
 Patterns: globs over these names (`"l*.h*"`), unions (`"l0.attn+l1.mlp"`), the field's `"l0h3"`, and
-globs over parameters (`"param:*q_proj*"`): see `patterns`.  Who owns what is found in `ownership`.
+globs over parameters (`"param:*q_proj*"`): see `patterns`.  Heads are found in `ownership`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -31,7 +31,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Attention:
-    """Who owns what in one attention module.
+    """The owners of the weights of one attention module.
 
     Attributes:
         prefix: the module's name in the model.

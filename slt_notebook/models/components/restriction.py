@@ -2,7 +2,7 @@
 
 What a component does not change can be computed once and kept: the layers before it (`prefix`), and
 the other heads of an attention (`single_head`).  A loss whose `capabilities.restrict` is set gives
-a `Restrictor`; a run asks it, and knows nothing of layers and heads.
+a `Restrictor`; runs use it and need not know what layers and heads are.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -49,7 +49,7 @@ def exact_steps(
     """Independent positions w* + `deviation` z, one a step, in the form of the sampler loop.
 
     Args:
-        potential: as in `core.sampler_loop.walk`, like all that follow.
+        potential: as in `core.sampler_loop.sampler_steps`, like all that follow.
         state: of the kernel.
         deviation: of `exact_deviation`.
         seed: of the noise.

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 from slt_notebook import names
 from slt_notebook.core import streams
 from slt_notebook.core.potential import Potential
-from slt_notebook.core.sampler_loop import walk
+from slt_notebook.core.sampler_loop import sampler_steps
 from slt_notebook.core.types import Kernel, column, kernel_of_chains
 from slt_notebook.runs.execute.batches import Batches, to_device
 from slt_notebook.runs.execute.buffer import Buffer
@@ -94,7 +94,7 @@ def _sample(job: Job, chains: _Chains, first: int, buffer: Buffer) -> None:
             batches=batches.at, status=chains.status, first=first, last=task.steps,
         )  # fmt: skip
     else:
-        steps = walk(
+        steps = sampler_steps(
             chains.kernel, potential, chains.state, seed=task.seed, chains=chains.indices,
             batches=batches.at, status=chains.status, first=first, last=task.steps,
             burnin=task.burnin, accept_at=accept_at, norm_at=buffer.is_draw, ask=ask,

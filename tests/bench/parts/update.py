@@ -1,9 +1,9 @@
 """Cost of the update without gradients, against the bytes that it must move.
 
 An SGLD step with localization must read w, w* and the gradient and write w: 16 bytes a coordinate
-(RMSProp: 24).  The time is that of `walk`, the package's own loop with noise, virial and checks of
-finiteness, with a ready gradient put in the place of the real one (its copy is timed and taken
-off).  `kernel` is `kernel.step` alone, noise and gradient ready: it reads three and writes one.
+(RMSProp: 24).  The time is that of `sampler_steps`, the package's own loop with noise, virial and
+checks of finiteness, with a ready gradient put in the place of the real one (its copy is timed and
+taken off).  `kernel` is `kernel.step` alone, noise and gradient ready: it reads three and writes one.
 """
 
 from contextlib import ExitStack
@@ -13,7 +13,7 @@ import torch
 
 import slt_notebook as slt
 from slt_notebook.core.potential import Potential
-from slt_notebook.core.sampler_loop import walk
+from slt_notebook.core.sampler_loop import sampler_steps
 from slt_notebook.core.space import Space
 from slt_notebook.core.types import Evaluation
 from tests.bench.parts.inside import GRADIENTS
@@ -41,7 +41,7 @@ def update(dim: int, chains: int, device: torch.device, bandwidth: float, metric
     def steps() -> None:
         start = kernel.init(center.expand(chains, -1).clone())
         batches = [{"x": torch.zeros(1, device=device)}] * chains
-        for _ in walk(
+        for _ in sampler_steps(
             kernel, potential, start, seed=0, chains=tuple(range(chains)),
             batches=lambda step: (batches, row(1.0).long()), first=0, last=STEPS,
             status=torch.zeros(chains, dtype=torch.int8, device=device),

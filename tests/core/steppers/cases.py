@@ -8,7 +8,7 @@ from torch.utils._pytree import tree_leaves
 import slt_notebook as slt
 from slt_notebook.core.chunking import Fit
 from slt_notebook.core.potential import Potential
-from slt_notebook.core.sampler_loop import walk
+from slt_notebook.core.sampler_loop import sampler_steps
 from slt_notebook.core.space import Space
 from slt_notebook.core.steppers import blocked, in_place
 from slt_notebook.core.steppers.block import kernel_update
@@ -72,12 +72,12 @@ def steps(kernel, target: Potential, chains: int, count: int, **options):
         here = [{"x": v, "id": ids + 4 * step + 100 * c} for c, v in enumerate(x)]
         return here, torch.full((chains,), 4, device=device)
 
-    walked = walk(
+    made = sampler_steps(
         kernel, target, state, seed=3, chains=tuple(range(chains)), batches=batches,
         status=torch.zeros(chains, dtype=torch.int8, device=device), first=0, last=count,
         norm_at=lambda i: True, burnin=2, **options,
     )  # fmt: skip
-    return [s._replace(state=[leaf.clone() for leaf in tree_leaves(s.state)]) for s in walked]
+    return [s._replace(state=[leaf.clone() for leaf in tree_leaves(s.state)]) for s in made]
 
 
 def metropolis_at(step: int) -> bool:

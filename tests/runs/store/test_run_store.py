@@ -46,7 +46,7 @@ def test_a_finished_store_is_not_sampled_again(text, tmp_path, monkeypatch):
     run_text(text, store=path)
     from slt_notebook.runs.execute import worker
 
-    monkeypatch.setattr(worker, "walk", None)
+    monkeypatch.setattr(worker, "sampler_steps", None)
     assert run_text(text, store=path).progress()["stage"] == "finished"
 
 

@@ -1,4 +1,4 @@
-"""Are activation and gradient kernels what one computes by hand?"""
+"""Activation and gradient kernels are what one computes by hand."""
 
 from functools import partial
 
