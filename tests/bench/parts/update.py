@@ -3,7 +3,8 @@
 An SGLD step with localization must read w, w* and the gradient and write w: 16 bytes a coordinate
 (RMSProp: 24).  The time is that of `sampler_steps`, the package's own loop with noise, virial and
 checks of finiteness, with a ready gradient put in the place of the real one (its copy is timed and
-taken off).  `kernel` is `kernel.step` alone, noise and gradient ready: it reads three and writes one.
+taken off).  `kernel` is `kernel.step` alone, noise and gradient ready: it reads three rows and
+writes one.
 """
 
 from contextlib import ExitStack
