@@ -12,6 +12,9 @@ import shutil
 
 import pytest
 
+# Doctests are collected from every module; these are programs, not tests.
+collect_ignore_glob = ["bench/*", "wheel_smoke.py", "**/make_*.py"]
+
 ARGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 
 

@@ -109,7 +109,7 @@ def test_an_overflow_of_the_step_is_found(value, stepper):
         (slt.SGNHT(), LONG, 1, True, None),
         (slt.MALA(), LONG, 1, True, None),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_the_choice_of_a_stepper(kernel, dim, at_once, ask, expected):
     target = potential(dim - 3, 2, at_once=at_once)
