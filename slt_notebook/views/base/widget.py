@@ -32,7 +32,7 @@ import numpy as np
 
 from slt_notebook.errors import InputError, nearest, say
 
-STATIC = Path(__file__).parent.parent / "static"
+STATIC = Path(__file__).parents[2] / "static"
 HTML_LIMIT = 200_000
 """Bytes of script-free HTML that a notebook's output may carry for one view."""
 
