@@ -19,14 +19,16 @@ def renamed(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        called = function.__qualname__.removesuffix(".__init__")  # of a class: its own name
+
         @functools.wraps(function)
         def call(*args: Any, **options: Any) -> Any:
             for old, new in names.items():
                 if old in options:
                     if new in options:
-                        raise TypeError(f"{function.__name__}() got both {old}= and {new}=")
+                        raise TypeError(f"{called}() got both {old}= and {new}=")
                     warnings.warn(
-                        f"{function.__name__}({old}=...) is now {new}=...",
+                        f"{called}({old}=...) is now {new}=...",
                         DeprecationWarning,
                         stacklevel=2,
                     )

@@ -33,10 +33,14 @@ class Result:
         groups: `"sampling"` and `"probe/<name>"`, each a Dataset.  A probe that was given as a
             Dataset has the name `""`, and there is no `sampling` then.
         attrs: Those of the run: its task, versions and model.
+        name: Of the run, or None.
+        source: The folder of its store, or None for a run in memory.
     """
 
     groups: Mapping[str, xr.Dataset]
     attrs: Mapping[str, Any]
+    name: str | None = None
+    source: str | None = None
 
     @property
     def sampling(self) -> xr.Dataset:
@@ -118,7 +122,12 @@ class Result:
         if self.is_probe:
             raise InputError(say("a probe Dataset", "a run", "pass a DataTree, a path, or a Run"))
         groups = {"/": xr.Dataset(attrs=dict(self.attrs))}
-        return xr.DataTree.from_dict(groups | {f"/{k}": v for k, v in self.groups.items()})
+        tree = xr.DataTree.from_dict(
+            groups | {f"/{k}": v for k, v in self.groups.items()}, name=self.name
+        )
+        if self.source is not None:
+            tree.encoding["source"] = self.source
+        return tree
 
 
 def resolve(run: Any) -> Result:
@@ -147,7 +156,10 @@ def resolve(run: Any) -> Result:
     }
     known = {k: v for k, v in groups.items() if k == names.SAMPLING or k.startswith(names.PROBE)}
     return Result(
-        MappingProxyType(known), MappingProxyType({str(k): v for k, v in tree.attrs.items()})
+        MappingProxyType(known),
+        MappingProxyType({str(k): v for k, v in tree.attrs.items()}),
+        tree.name,
+        tree.encoding.get("source"),
     )
 
 

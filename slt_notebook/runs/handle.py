@@ -9,7 +9,7 @@ from typing import Any, Self
 import xarray as xr
 
 from slt_notebook import names
-from slt_notebook.results.tree import open_run
+from slt_notebook.results.store import open_run
 from slt_notebook.runs import show
 from slt_notebook.runs.background import Background
 from slt_notebook.runs.execute.job import Job

@@ -8,9 +8,9 @@ import numpy as np
 import xarray as xr
 
 from slt_notebook import names
-from slt_notebook.results import tree as trees
-from slt_notebook.views.base import fallback
-from slt_notebook.views.base import static_svg as still
+from slt_notebook.results.result import Result, resolve
+from slt_notebook.results.store import read
+from slt_notebook.views.base import fallback, static_svg
 from slt_notebook.views.charts.traces import (
     badges,
     chain_rows,
@@ -46,7 +46,7 @@ def run_card(
         f'<div style="font-size:13px;line-height:1.5;max-width:860px">'
         f"<p style='margin:0'><strong>{fallback.esc(title)}</strong>{stage}<br>"
         f'<span style="font-size:15px">{fallback.esc(estimate_text(own))}</span></p>',
-        still.chips(facts["badges"]),
+        static_svg.chips(facts["badges"]),
         _section("LLC of each chain, and traces", _llc_part(facts), opened=True),
         _section("What was sampled", _pairs(facts["what"])),
         _section("Setting", _pairs(facts["setting"])),
@@ -75,15 +75,15 @@ def run_text(
 
 
 def _facts(tree: Any, path: Any, progress: Mapping[str, Any] | None) -> dict[str, Any]:
-    run = trees.as_tree(tree)
-    data = trees.sampling(run)
+    run = resolve(tree)
+    data = run.sampling
     burnin = int(data.attrs.get(names.A_BURNIN, 0))
-    where = path or run.encoding.get("source")
+    where = path or run.source
     found = estimate(run, burnin)
     each = found.get("each") or [None] * data.sizes[names.CHAIN]
     chains = [
         (row["label"], fallback.number(np.nan if v is None else v), row["excluded"] or "ok")
-        for row, v in zip(chain_rows(run, data), each, strict=True)
+        for row, v in zip(chain_rows(run), each, strict=True)
     ]
     return {
         "name": f"Run {run.name}" if run.name else "Run",
@@ -94,14 +94,14 @@ def _facts(tree: Any, path: Any, progress: Mapping[str, Any] | None) -> dict[str
         "picture": _picture(run, data, burnin),
         "what": _what(run, data),
         "setting": _setting(run, data),
-        "probes": [_probe_row(run, probe) for probe in trees.probe_names(run)],
+        "probes": [_probe_row(run, probe) for probe in run.probe_names],
         "reopen": _reopen(where),
     }
 
 
 def _stage(data: xr.Dataset, progress: Mapping[str, Any] | None) -> str:
     if progress is None:
-        done = np.isfinite(trees.read(data[names.LOSS])).all()
+        done = np.isfinite(read(data[names.LOSS])).all()
         return "" if done else "not complete"
     text = str(progress.get("stage", ""))
     if text not in _ENDED:
@@ -110,7 +110,7 @@ def _stage(data: xr.Dataset, progress: Mapping[str, Any] | None) -> str:
     return text
 
 
-def _task(run: xr.DataTree) -> dict[str, Any]:
+def _task(run: Result) -> dict[str, Any]:
     try:
         task = json.loads(run.attrs.get(names.A_TASK, "{}"))
     except (TypeError, ValueError):
@@ -118,7 +118,7 @@ def _task(run: xr.DataTree) -> dict[str, Any]:
     return task if isinstance(task, dict) else {}
 
 
-def _what(run: xr.DataTree, data: xr.Dataset) -> list[tuple[str, str]]:
+def _what(run: Result, data: xr.Dataset) -> list[tuple[str, str]]:
     versions = run.attrs.get(names.A_VERSIONS, "")
     try:
         versions = ", ".join(f"{k} {v}" for k, v in json.loads(versions).items())
@@ -135,7 +135,7 @@ def _what(run: xr.DataTree, data: xr.Dataset) -> list[tuple[str, str]]:
     return [(key, str(value)) for key, value in pairs if value not in (None, "")]
 
 
-def _setting(run: xr.DataTree, data: xr.Dataset) -> list[tuple[str, str]]:
+def _setting(run: Result, data: xr.Dataset) -> list[tuple[str, str]]:
     task = _task(run)
     kernel = task.get("kernel")
     pairs: list[tuple[str, Any]] = []
@@ -145,7 +145,7 @@ def _setting(run: xr.DataTree, data: xr.Dataset) -> list[tuple[str, str]]:
         pairs.append(("kernel", f"{kernel.get('kind', '')}{f' with {metric}' if metric else ''}"))
     for key, label in ((names.STEP_SIZE, "step size"), (names.NBETA, "nβ"), (names.GAMMA, "γ")):
         if key in data.coords:
-            values = np.unique(trees.read(data[key]))
+            values = np.unique(read(data[key]))
             pairs.append((label, ", ".join(f"{v:.4g}" for v in values)))
     chains = data.sizes[names.CHAIN]
     draws, thin = data.attrs.get(names.A_DRAWS), data.attrs.get(names.A_THIN)
@@ -155,24 +155,24 @@ def _setting(run: xr.DataTree, data: xr.Dataset) -> list[tuple[str, str]]:
     return [(key, str(value)) for key, value in pairs]
 
 
-def _probe_row(run: xr.DataTree, name: str) -> tuple[str, str, int, str]:
-    probe = trees.probe(run, name)
+def _probe_row(run: Result, name: str) -> tuple[str, str, int, str]:
+    probe = run.probe(name)
     kind = str(probe.attrs.get("kind", "array"))
     if names.INIT_LOSS not in probe:
         return name, kind, probe.sizes[names.EXAMPLE], "no value"
-    base = np.asarray(trees.read(probe[names.INIT_LOSS]), float)
+    base = np.asarray(read(probe[names.INIT_LOSS]), float)
     mean = float(np.nanmean(base)) if np.isfinite(base).any() else np.nan
     return name, kind, probe.sizes[names.EXAMPLE], fallback.number(mean)
 
 
-def _picture(run: xr.DataTree, data: xr.Dataset, burnin: int) -> str:
+def _picture(run: Result, data: xr.Dataset, burnin: int) -> str:
     blocks = decimate(gains(data), burnin, limit=150)
     middle = (blocks["edges"][:-1] + blocks["edges"][1:]) / 2
-    labels = [row["label"] for row in chain_rows(run, data)]
+    labels = [row["label"] for row in chain_rows(run)]
     series = [(label, middle, blocks["mean"][k]) for k, label in enumerate(labels[:8])]
     note = " of the first 8 chains" if len(labels) > 8 else ""
     label = f"loss of each batch minus its loss at w*{note}"
-    return still.trace_svg(series, label=label, burnin=burnin)
+    return static_svg.trace_svg(series, label=label, burnin=burnin)
 
 
 def _reopen(path: Any) -> str:

@@ -8,7 +8,7 @@ import xarray as xr
 
 from slt_notebook import names
 from slt_notebook.errors import InputError, nearest, say
-from slt_notebook.results import tree as trees
+from slt_notebook.results.result import resolve
 from slt_notebook.views.base.linking import Focus, link
 from slt_notebook.views.base.widget import View
 from slt_notebook.views.charts.calibration import CalibrationView, is_evidence
@@ -123,14 +123,14 @@ def _run(x: Any, options: dict) -> Views:
         raise InputError(
             say(f"option {wrong!r}{nearest(wrong, _RUN_OPTIONS)}", known, "rename or drop it")
         )
-    tree = trees.as_tree(x)
+    result = resolve(x)
     focus = options.get("focus") or Focus()
-    shared = options.get("notes") or notes(x)
-    views: list[View] = [TraceView(x, focus=focus)]
-    probes = trees.probe_names(tree)
-    textual = [p for p in probes if names.TOKEN in trees.probe(tree, p)[names.LOSS].dims]
-    views += [TokenStrip(tree, probe=p, focus=focus, notes=shared) for p in textual]
+    shared = options.get("notes") or notes(result)
+    views: list[View] = [TraceView(result, focus=focus)]
+    probes = result.probe_names
+    textual = [p for p in probes if names.TOKEN in result.probe(p)[names.LOSS].dims]
+    views += [TokenStrip(result, probe=p, focus=focus, notes=shared) for p in textual]
     if probes:
         rest = {k: options[k] for k in ("normalize", "query", "train") if k in options}
-        views.append(InfluenceExplorer(tree, focus=focus, notes=shared, **rest))
+        views.append(InfluenceExplorer(result, focus=focus, notes=shared, **rest))
     return Views(views, focus, shared)

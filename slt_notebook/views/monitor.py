@@ -9,8 +9,7 @@ from typing import Any
 import traitlets
 
 from slt_notebook.errors import InputError, say
-from slt_notebook.views.base import fallback
-from slt_notebook.views.base import static_svg as still
+from slt_notebook.views.base import fallback, static_svg
 from slt_notebook.views.base.linking import Focus
 from slt_notebook.views.base.widget import View, check_trait, refuse
 
@@ -127,7 +126,8 @@ class RunMonitor(View):
             (f"chain {c['chain']}", np.asarray(at[: len(y)], float), np.asarray(y, float))
             for c, y, at in zip(_chains(p), p.get("loss") or [], _steps(p), strict=False)
         ]
-        picture = still.trace_svg(series, label="loss of each batch", zero=False) if series else ""
+        label = "loss of each batch"
+        picture = static_svg.trace_svg(series, label=label, zero=False) if series else ""
         parts = [
             f"<p>{fallback.esc(self.describe().splitlines()[0])}</p>",
             f"<p>{fallback.esc(p.get('message') or '')}</p>" if p.get("message") else "",

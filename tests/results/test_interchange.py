@@ -16,7 +16,7 @@ from slt_notebook.estimators.influence.influence import influence
 from slt_notebook.estimators.llc.llc import llc
 from slt_notebook.results.arviz_export import to_arviz
 from slt_notebook.results.devinterp_import import import_devinterp
-from slt_notebook.results.tree import open_run
+from slt_notebook.results.store import open_run
 from tests.cases import synthetic_tree
 from tests.estimators.llc.test_selection import gaussian_run
 from tests.stores import write_store

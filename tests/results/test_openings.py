@@ -1,5 +1,7 @@
 """A public call opens a store once: once for each run or sweep that it is given."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -10,6 +12,8 @@ from slt_notebook.estimators.influence.top_sources import top_sources
 from slt_notebook.results import store
 from slt_notebook.results.result import resolve
 from slt_notebook.results.sweep import open_sweep
+from slt_notebook.views.card import run_card, run_text
+from slt_notebook.views.charts.altair_charts import trace_chart
 from tests.cases import synthetic_tree
 from tests.stores import write_store
 
@@ -38,6 +42,19 @@ OF_ONE_RUN = {
     "refined_llc": slt.refined_llc,
     "refined_llc by token": lambda r: slt.refined_llc(r, probe="train"),
     "susceptibility": lambda r: slt.susceptibility(r, probe="train", estimator="within"),
+    "view": slt.view,
+    "notes": slt.notes,
+    "run_card": run_card,
+    "run_text": run_text,
+    "trace_chart": trace_chart,
+    "TraceView": slt.TraceView,
+    "TokenStrip": lambda r: slt.TokenStrip(Path(r) if isinstance(r, str) else r, probe="train"),
+    "InfluenceExplorer": slt.InfluenceExplorer,
+    "InfluenceExplorer of ids": lambda r: slt.InfluenceExplorer(
+        r, query="other/1", train=["train/0", "train/2"]
+    ),
+    "KernelMatrix": lambda r: slt.KernelMatrix(r, probe="train"),
+    "EmbeddingMap": lambda r: slt.EmbeddingMap(np.eye(33, 2), probe=resolve(r).probe("train")),
 }
 OF_TWO_RUNS = {
     "screen with control": lambda r: slt.screen(r, query="train", train="other", control=r),

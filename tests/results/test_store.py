@@ -10,10 +10,14 @@ import xarray as xr
 from slt_notebook import names
 from slt_notebook.errors import InputError, StoreError
 from slt_notebook.estimators.llc.llc import llc
-from slt_notebook.results import tree as trees
-from slt_notebook.results.tree import as_tree, open_run, probe
+from slt_notebook.results.result import resolve
+from slt_notebook.results.store import as_tree, open_run, read
 from tests.cases import synthetic_tree
 from tests.stores import write_store
+
+
+def probe(run, name=None):
+    return resolve(run).probe(name)
 
 
 @pytest.fixture
@@ -35,7 +39,7 @@ def test_losses_are_not_read_on_opening(store):
     loss = open_run(store)["probe/train"].loss
     assert not isinstance(loss.variable._data, np.ndarray)
     shutil.rmtree(store / "probe/train/loss/c")
-    assert np.isnan(trees.read(open_run(store)["probe/train"].loss)).all()  # not written yet
+    assert np.isnan(read(open_run(store)["probe/train"].loss)).all()  # not written yet
 
 
 def test_the_checkpoint_stays_hidden_even_when_it_is_half_written(store):

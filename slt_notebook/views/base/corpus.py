@@ -13,7 +13,7 @@ import xarray as xr
 
 from slt_notebook import names
 from slt_notebook.errors import InputError, say
-from slt_notebook.results import tree as trees
+from slt_notebook.results.store import read
 
 Array = np.ndarray
 
@@ -96,7 +96,7 @@ def of_probe(data: xr.Dataset) -> Corpus:
         mask = ~np.isnan(_table(loss.mean((names.CHAIN, names.DRAW)), textual))
     labels = [None] * len(examples)
     if names.LABEL in data:
-        labels = [str(x) for x in trees.read(data[names.LABEL])]
+        labels = [str(x) for x in read(data[names.LABEL])]
     if not textual:
         shown = [label or name for label, name in zip(labels, examples, strict=True)]
         return _corpus(examples, labels, None, mask, np.zeros(1), np.array([shown]).T, None)
@@ -110,7 +110,7 @@ def of_probe(data: xr.Dataset) -> Corpus:
         text = np.array(
             [[f"[{x}]" for x in row] for row in (mask * 0 + tokens if ids is None else ids)]
         )
-    first = trees.read(data[names.FIRST_TEXT]) if names.FIRST_TEXT in data else None
+    first = read(data[names.FIRST_TEXT]) if names.FIRST_TEXT in data else None
     return _corpus(examples, labels, first, mask, tokens, text, ids)
 
 
@@ -188,8 +188,8 @@ def _ids(data: Any, dim: str) -> list[str]:
 def _table(array: xr.DataArray, textual: bool) -> Array:
     """[example, token]; an array probe gets one column."""
     if textual:
-        return trees.read(array.transpose(names.EXAMPLE, names.TOKEN))
-    return trees.read(array)[:, None]
+        return read(array.transpose(names.EXAMPLE, names.TOKEN))
+    return read(array)[:, None]
 
 
 def _row(array: xr.DataArray) -> Array:

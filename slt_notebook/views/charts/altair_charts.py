@@ -14,7 +14,7 @@ import xarray as xr
 from slt_notebook import names
 from slt_notebook.errors import InputError, say
 from slt_notebook.estimators.llc.llc import chain_llc
-from slt_notebook.results import tree as trees
+from slt_notebook.results.result import resolve
 from slt_notebook.views.base.static_svg import COLOURS
 from slt_notebook.views.charts.traces import chain_rows, decimate, gains
 
@@ -97,9 +97,10 @@ def trace_chart(run: Any, *, burnin: int | None = None, width: int = 560, height
     Returns:
         altair.Chart. Runs of more steps are drawn as means of blocks of steps, 5,000 rows in all.
     """
-    data = trees.sampling(run)
+    result = resolve(run)
+    data = result.sampling
     start = int(data.attrs.get(names.A_BURNIN, 0)) if burnin is None else int(burnin)
-    chains = chain_rows(run, data)
+    chains = chain_rows(result)
     blocks = decimate(gains(data), start, limit=max(10, ROWS // len(chains) - 2))
     middle = (blocks["edges"][:-1] + blocks["edges"][1:] - 1) / 2
     frame = pd.DataFrame(

@@ -8,8 +8,7 @@ import xarray as xr
 
 from slt_notebook import names
 from slt_notebook.errors import InputError, say
-from slt_notebook.views.base import fallback
-from slt_notebook.views.base import static_svg as still
+from slt_notebook.views.base import fallback, static_svg
 from slt_notebook.views.base.linking import Focus
 from slt_notebook.views.base.widget import View, check_trait, pack, refuse
 
@@ -91,7 +90,7 @@ class CalibrationView(View):
             trace = self._data.trace.values.reshape(-1, *self._data.trace.shape[3:])[self.selected]
             x = (np.arange(trace.shape[1]) + 0.5) * self.meta["steps"] / trace.shape[1]
             series = [(f"chain {k}", x, y) for k, y in enumerate(trace)]
-            parts.append(still.trace_svg(series, label="traces of the chosen setting"))
+            parts.append(static_svg.trace_svg(series, label="traces of the chosen setting"))
         parts.append(fallback.table("Settings tried", heads, rows))
         return fallback.page("Calibration", parts, 150_000)
 

@@ -8,7 +8,7 @@ import traitlets
 import xarray as xr
 
 from slt_notebook.errors import InputError, say
-from slt_notebook.views.base import fallback as plain
+from slt_notebook.views.base import fallback
 from slt_notebook.views.base.linking import Focus
 from slt_notebook.views.base.widget import HTML_LIMIT, View, check_trait, pack, refuse
 
@@ -118,15 +118,15 @@ class InfluenceOverTraining(View):
             rows = []
             for t in range(0, len(self._steps), every):
                 cells = [
-                    plain.number(float(value[t, q, p]), signed=True)
-                    + (f" ± {plain.number(float(error[t, q, p]))}" if error is not None else "")
+                    fallback.number(float(value[t, q, p]), signed=True)
+                    + (f" ± {fallback.number(float(error[t, q, p]))}" if error is not None else "")
                     for q in range(len(self._items))
                 ]
                 rows.append((int(self._steps[t]), *cells))
             caption = f"{name}: influence of {self._items[p]} (negative = {self._word()})"
-            parts.append(plain.table(caption, ["step", *self._items], rows))
-        parts += [f"<p>{plain.esc(text)}</p>" for text in self.meta["notes"]]
-        return plain.page(self.describe(), parts, HTML_LIMIT)
+            parts.append(fallback.table(caption, ["step", *self._items], rows))
+        parts += [f"<p>{fallback.esc(text)}</p>" for text in self.meta["notes"]]
+        return fallback.page(self.describe(), parts, HTML_LIMIT)
 
     def _word(self) -> str:
         return self.meta["methods"][0]["negative"]

@@ -9,7 +9,7 @@ import xarray as xr
 
 from slt_notebook import names
 from slt_notebook.errors import InputError, say
-from slt_notebook.views.base import fallback as plain
+from slt_notebook.views.base import fallback
 from slt_notebook.views.base.linking import Focus
 from slt_notebook.views.base.widget import HTML_LIMIT, View, check_trait, pack, refuse
 
@@ -130,9 +130,9 @@ class StageCurves(View):
         for k in range(found.sizes["stage"]):
             one = found.isel(stage=k)
             cells = [
-                f"{plain.number(float(v), True)} ± {plain.number(float(e))}"
+                f"{fallback.number(float(v), True)} ± {fallback.number(float(e))}"
                 for v, e in zip(one["change"].values, one["stderr"].values, strict=True)
             ]
             rows.append((f"{float(one['start']):.0f} to {float(one['end']):.0f}", *cells))
-        table = plain.table("Change of the refined LLC", ["steps", *self._names], rows)
-        return plain.page(self.describe(), [table], HTML_LIMIT)
+        table = fallback.table("Change of the refined LLC", ["steps", *self._names], rows)
+        return fallback.page(self.describe(), [table], HTML_LIMIT)

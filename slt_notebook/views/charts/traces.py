@@ -9,9 +9,9 @@ import xarray as xr
 
 from slt_notebook import names
 from slt_notebook.errors import InputError, SLTError, say
-from slt_notebook.results import tree as trees
-from slt_notebook.views.base import fallback
-from slt_notebook.views.base import static_svg as still
+from slt_notebook.results.result import Result, resolve
+from slt_notebook.results.store import read
+from slt_notebook.views.base import fallback, static_svg
 from slt_notebook.views.base.linking import Focus
 from slt_notebook.views.base.widget import View, check_trait, pack, refuse
 
@@ -60,7 +60,8 @@ class TraceView(View):
     ) -> None:
         refuse(unknown, TraceView)
         check_trait(focus, Focus, "focus", "pass slt.Focus(), or leave it out")
-        data = trees.sampling(run)
+        result = resolve(run)
+        data = result.sampling
         steps = data.sizes.get(names.STEP, 0)
         if steps < 1:
             raise InputError(say("a run without steps", "at least one", "wait for the first draw"))
@@ -68,9 +69,9 @@ class TraceView(View):
         start = own if burnin is None else int(burnin)
         if not 0 <= start < steps:
             raise InputError(say(f"burnin={start}", f"0 to {steps - 1}", "leave it out"))
-        self._run = run if not isinstance(run, xr.Dataset) else data
+        self._result = result
         self._blocks = decimate(gains(data), start)
-        chains = chain_rows(run, data)
+        chains = chain_rows(result)
         payload, meta = pack(
             self._blocks,
             nbeta=[row["nbeta"] for row in chains],
@@ -85,16 +86,16 @@ class TraceView(View):
             meta=meta,
             burnin=start,
             focus=focus,
-            estimate=estimate(self._run, start),
-            badges=badges(self._run, start),
+            estimate=estimate(self._result, start),
+            badges=badges(self._result, start),
         )
 
     @traitlets.observe("burnin")
     def _recompute(self, change: Any) -> None:
         # The first value is set by __init__, together with what belongs to it.
         if self.meta and change["new"] != self.estimate.get("burnin"):
-            self.estimate = estimate(self._run, int(change["new"]))
-            self.badges = badges(self._run, int(change["new"]))
+            self.estimate = estimate(self._result, int(change["new"]))
+            self.badges = badges(self._result, int(change["new"]))
 
     def describe(self) -> str:
         lines = [f"Traces of {len(self.meta['chains'])} chains, {self.meta['steps']} steps"]
@@ -109,14 +110,17 @@ class TraceView(View):
         series = [(c["label"], middle, blocks["mean"][k]) for k, c in enumerate(chains)]
         thin = max(1, len(middle) // 200)
         series = [(name, x[::thin], y[::thin]) for name, x, y in series]
-        picture = still.trace_svg(series, label="loss minus baseline per step", burnin=self.burnin)
+        label = "loss minus baseline per step"
+        picture = static_svg.trace_svg(series, label=label, burnin=self.burnin)
         rows = [
             (c["label"], fallback.number(v), c["excluded"] or "ok")
             for c, v in zip(chains, self.estimate.get("each", []), strict=False)
         ]
         parts = [
             f"<p>{fallback.esc(estimate_text(self.estimate))}</p>",
-            "".join(still.chip(b["name"], b["value"], b["verdict"], b["do"]) for b in self.badges),
+            "".join(
+                static_svg.chip(b["name"], b["value"], b["verdict"], b["do"]) for b in self.badges
+            ),
             picture,
             fallback.table("LLC of each chain", ("chain", "LLC", "status"), rows),
         ]
@@ -135,7 +139,7 @@ def gains(data: xr.Dataset) -> np.ndarray:
         )
     dims = (names.CHAIN, names.STEP)
     loss, base = (
-        np.asarray(trees.read(data[v].transpose(*dims)), np.float64)
+        np.asarray(read(data[v].transpose(*dims)), np.float64)
         for v in (names.LOSS, names.INIT_LOSS)
     )
     return np.where(np.isfinite(loss) & np.isfinite(base), loss - base, np.nan)
@@ -168,12 +172,13 @@ def decimate(values: np.ndarray, start: int = 0, limit: int = BLOCKS) -> dict[st
     }
 
 
-def chain_rows(run: Any, data: xr.Dataset) -> list[dict]:
+def chain_rows(result: Result) -> list[dict]:
     """One entry a chain: its label, nbeta and why it does not enter the LLC ("" = it does)."""
+    data = result.sampling
     count = data.sizes[names.CHAIN]
     labels = data[names.CHAIN].values if names.CHAIN in data.coords else np.arange(count)
-    known = trees.statuses(run if not isinstance(run, xr.Dataset) else data)
-    nbeta = np.broadcast_to(trees.read(data[names.NBETA]), (count,)) if names.NBETA in data else 1.0
+    known = result.diverged
+    nbeta = np.broadcast_to(read(data[names.NBETA]), (count,)) if names.NBETA in data else 1.0
     nbeta = np.broadcast_to(np.asarray(nbeta, float), (count,))
     return [
         {
@@ -185,19 +190,19 @@ def chain_rows(run: Any, data: xr.Dataset) -> list[dict]:
     ]
 
 
-def estimate(run: Any, burnin: int) -> dict:
+def estimate(result: Result, burnin: int) -> dict:
     """`slt.llc` at this burn-in as plain numbers, or `{"burnin", "problem"}` where it cannot be."""
     from slt_notebook.estimators.llc.llc import chain_llc, llc
 
     try:
-        found = llc(run, burnin=burnin)
+        found = llc(result, burnin=burnin)
     except SLTError as error:
         return {"burnin": burnin, "problem": str(error)}
     keys = ("mean", "mcse", "ess", "rhat", "virial")
-    result: dict[str, Any] = {key: _plain(found[key]) for key in keys}
-    result["interval"] = [_plain(v) for v in found["interval"]]
-    result["each"] = [_plain(v) for v in chain_llc(found)]
-    return {"burnin": burnin, "level": float(found.attrs["level"]), **result}
+    numbers: dict[str, Any] = {key: _plain(found[key]) for key in keys}
+    numbers["interval"] = [_plain(v) for v in found["interval"]]
+    numbers["each"] = [_plain(v) for v in chain_llc(found)]
+    return {"burnin": burnin, "level": float(found.attrs["level"]), **numbers}
 
 
 def estimate_text(found: Mapping[str, Any]) -> str:
@@ -213,12 +218,12 @@ def estimate_text(found: Mapping[str, Any]) -> str:
     )
 
 
-def badges(run: Any, burnin: int | None = None) -> list[dict]:
+def badges(result: Result, burnin: int | None = None) -> list[dict]:
     """The checks of `slt.health` as `{name, value, verdict, meaning, do}`, if it can run."""
     from slt_notebook.estimators.health import health
 
     try:
-        return health_rows(health(run, burnin=burnin))
+        return health_rows(health(result, burnin=burnin))
     except SLTError:
         return []
 

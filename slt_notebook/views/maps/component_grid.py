@@ -9,7 +9,7 @@ import xarray as xr
 
 from slt_notebook import names
 from slt_notebook.errors import InputError, say
-from slt_notebook.views.base import fallback as plain
+from slt_notebook.views.base import fallback
 from slt_notebook.views.base.linking import Focus, place
 from slt_notebook.views.base.widget import HTML_LIMIT, View, check_trait, pack, refuse
 from slt_notebook.views.text.token_strip import SCALES, TokenStrip, robust_limit
@@ -102,7 +102,8 @@ class ComponentGrid(View):
     def describe(self) -> str:
         name, value, _ = self._shown[self.metric]
         order = np.argsort(-np.abs(np.nan_to_num(value)))[:5]
-        best = ", ".join(f"{self._where(k)} {plain.number(float(value[k]), True)}" for k in order)
+        sizes = (fallback.number(float(value[k]), True) for k in order)
+        best = ", ".join(f"{self._where(k)} {v}" for k, v in zip(order, sizes, strict=True))
         return f"ComponentGrid: {name} of {len(value)} cells; strongest: {best}"
 
     def fallback(self) -> str:
@@ -111,13 +112,14 @@ class ComponentGrid(View):
         rows = [
             (
                 self._where(k),
-                plain.number(float(value[k]), True),
-                "unknown" if error is None else plain.number(float(error[k])),
+                fallback.number(float(value[k]), True),
+                "unknown" if error is None else fallback.number(float(error[k])),
             )
             for k in range(len(value))
         ][:400]
-        table = plain.table(name, ["component", name, "standard error"], rows)
-        return plain.page(f"{self.meta['title']}, scale ends at ±{limit:.3g}", [table], HTML_LIMIT)
+        table = fallback.table(name, ["component", name, "standard error"], rows)
+        title = f"{self.meta['title']}, colour range ±{limit:.3g}"
+        return fallback.page(title, [table], HTML_LIMIT)
 
     def _where(self, k: int) -> str:
         cell = self._cells[k]

@@ -13,8 +13,8 @@ import xarray as xr
 
 from slt_notebook import names
 from slt_notebook.errors import InputError, say
-from slt_notebook.results import tree as trees
-from slt_notebook.views.base import fallback as plain
+from slt_notebook.results.result import resolve
+from slt_notebook.views.base import fallback
 from slt_notebook.views.base.corpus import Corpus, of_probe
 from slt_notebook.views.base.linking import Focus, place
 from slt_notebook.views.base.static_svg import COLOURS
@@ -170,12 +170,12 @@ class EmbeddingMap(View):
             kinds, counts = np.unique(values, return_counts=True)
             order = np.argsort(-counts)[:30]
             rows = [(kinds[i] or "none", int(counts[i])) for i in order]
-            parts.append(plain.table(f"{name}: points of each", [name, "points"], rows))
+            parts.append(fallback.table(f"{name}: points of each", [name, "points"], rows))
         if self.selected:
             rows = [(self._words[k], self._ids[k]) for k in self.selected[:50]]
-            parts.append(plain.table("Selected", ["", "example"], rows))
-        parts += [f"<p>{plain.esc(text)}</p>" for text in self.meta["notes"]]
-        return plain.page(self.describe(), parts, HTML_LIMIT)
+            parts.append(fallback.table("Selected", ["", "example"], rows))
+        parts += [f"<p>{fallback.esc(text)}</p>" for text in self.meta["notes"]]
+        return fallback.page(self.describe(), parts, HTML_LIMIT)
 
 
 def _layouts(points: Any) -> tuple[dict[str, np.ndarray], dict[str, str], dict]:
@@ -216,7 +216,7 @@ def _places(probe: Any, count: int) -> tuple[Corpus | None, np.ndarray | None]:
     """The corpus of the probe, and which of the points are tokens of it (padding is not)."""
     if probe is None:
         return None, None
-    data = trees.probe(probe)
+    data = resolve(probe).probe()
     corpus = of_probe(data)
     mask = corpus.mask.reshape(-1)
     if count == len(mask):
@@ -362,7 +362,7 @@ def _still(xy: np.ndarray, values: np.ndarray, label: str) -> str:
     part = f", every {every}th point" if every > 1 else ""
     return (
         f'<svg viewBox="0 0 {size} {size}" width="{size}" height="{size}" role="img" '
-        f'aria-label="{plain.esc(label + part)}" style="max-width:100%">{dots}</svg>'
+        f'aria-label="{fallback.esc(label + part)}" style="max-width:100%">{dots}</svg>'
     )
 
 

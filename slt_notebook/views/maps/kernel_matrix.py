@@ -15,11 +15,13 @@ from scipy import stats
 
 from slt_notebook import names
 from slt_notebook.errors import InputError, say
-from slt_notebook.estimators.array import moments as _moments
+from slt_notebook.estimators.array import moments
+from slt_notebook.estimators.deprecated import UNIT, renamed
 from slt_notebook.estimators.kernel.kernel_map import kernel_map
 from slt_notebook.estimators.losses import gather
-from slt_notebook.results import selection as _pick
-from slt_notebook.views.base import fallback as plain
+from slt_notebook.results import selection
+from slt_notebook.results.result import Result, resolve
+from slt_notebook.views.base import fallback
 from slt_notebook.views.base.corpus import of_probe
 from slt_notebook.views.base.linking import Focus
 from slt_notebook.views.base.widget import HTML_LIMIT, View, check_trait, pack, refuse
@@ -48,7 +50,7 @@ class KernelMatrix(View):
             the probe's labels); or one label for each example; or several levels from the root
             down, `[["animal", ...], ["dog", ...]]`.
         names: What an example is called; by default its label and id.
-        level: "sequence" or "token".
+        unit: "sequence" or "token".
         normalize: Begin with the correlation (True) or the covariance.
         pair: Ids of two examples whose draws are shown first.
         focus: A `Focus` to share.  notes: `slt.notes(run)`.
@@ -68,6 +70,7 @@ class KernelMatrix(View):
     closed = traitlets.List(traitlets.Int()).tag(sync=True)
     pair = traitlets.List(traitlets.Int()).tag(sync=True)
 
+    @renamed(**UNIT)
     def __init__(
         self,
         data: Any,
@@ -75,7 +78,7 @@ class KernelMatrix(View):
         probe: Any = None,
         groups: Any = None,
         names: Sequence[str] | None = None,
-        level: str = "sequence",
+        unit: str = "sequence",
         normalize: bool = True,
         pair: Sequence[str] | None = None,
         focus: Focus | None = None,
@@ -86,12 +89,13 @@ class KernelMatrix(View):
         refuse(unknown, KernelMatrix)
         check_trait(focus, Focus, "focus", "pass slt.Focus()")
         check_trait(notes, Notes, "notes", "pass slt.notes(run)")
-        part = _pick.pick(data, probe)
-        ids, tokens, words, kept = _places(part, _pick.check_unit(level))
+        result = resolve(data)
+        part = selection.pick(result, probe)
+        ids, tokens, words, kept = _places(part, selection.check_unit(unit))
         if names is not None and len(names) != len(kept):
             raise InputError(say(f"{len(names)} names", f"{len(kept)}, one each", "align them"))
-        traces, chain, thinned = _traces(data, part, level, kept)
-        levels, how = _levels(groups, data, part, level, kept)
+        traces, chain, thinned = _traces(result, part, unit, kept)
+        levels, how = _levels(groups, result, part, unit, kept)
         order = np.lexsort(levels[::-1]) if levels else np.arange(int(kept.sum()))
         tree = _tree([np.asarray(one)[order] for one in levels[:-1]], len(order))
         q, sd = quantise(traces)
@@ -164,18 +168,18 @@ class KernelMatrix(View):
     def fallback(self) -> str:
         labels, value = self._blocks()
         rows = [
-            (a, *(plain.number(float(v), signed=True) for v in row))
+            (a, *(fallback.number(float(v), signed=True) for v in row))
             for a, row in zip(labels, value, strict=True)
         ]
-        parts = [plain.table("Mean correlation over pairs", ["", *labels], rows)]
-        parts += [f"<p>{plain.esc(text)}</p>" for text in self.meta["notes"]]
-        return plain.page(self.describe(), parts, HTML_LIMIT)
+        parts = [fallback.table("Mean correlation over pairs", ["", *labels], rows)]
+        parts += [f"<p>{fallback.esc(text)}</p>" for text in self.meta["notes"]]
+        return fallback.page(self.describe(), parts, HTML_LIMIT)
 
 
-def _places(part: xr.Dataset, level: str):
+def _places(part: xr.Dataset, unit: str):
     """Ids, tokens and words of every series of the probe, and which of them are no padding."""
     corpus = of_probe(part)
-    if level == "sequence":
+    if unit == "sequence":
         labels = corpus.labels
         words = [f"{w} {e}" if w else e for w, e in zip(labels, corpus.examples, strict=True)]
         return list(corpus.examples), [0] * len(words), words, corpus.mask.any(1)
@@ -188,8 +192,8 @@ def _places(part: xr.Dataset, level: str):
     return ids, tokens, words, kept
 
 
-def _traces(data, part: xr.Dataset, level: str, kept: np.ndarray):
-    raw = gather(part[names.LOSS], unit=level, skip=_pick.skipped(data))
+def _traces(result: Result, part: xr.Dataset, unit: str, kept: np.ndarray):
+    raw = gather(part[names.LOSS], unit=unit, skip=result.diverged)
     x = raw.x if kept.all() else raw.x[:, kept]
     step = max(1, -(-x.size // STATE_BYTES))
     if len(x) // step < min(LEAST_DRAWS, len(x)):
@@ -203,12 +207,12 @@ def _traces(data, part: xr.Dataset, level: str, kept: np.ndarray):
     rows = np.concatenate(
         [np.flatnonzero(raw.chain == c)[step - 1 :: step] for c in np.unique(raw.chain)]
     )
-    raw = _moments.Raw(x[rows], raw.chain[rows], raw.draw[rows])
+    raw = moments.Raw(x[rows], raw.chain[rows], raw.draw[rows])
     _, number = np.unique(raw.chain, return_inverse=True)
-    return _moments.centre(raw), number, step
+    return moments.centre(raw), number, step
 
 
-def _levels(groups, data, part, level, kept) -> tuple[list[np.ndarray], str]:
+def _levels(groups, result, part, unit, kept) -> tuple[list[np.ndarray], str]:
     """Labels from the root down, the last one the position itself; and how they came about."""
     count = int(kept.sum())
     last = np.arange(count)
@@ -221,19 +225,18 @@ def _levels(groups, data, part, level, kept) -> tuple[list[np.ndarray], str]:
             raise InputError(say(got, f"{kept.shape}, one label each", "align them"))
         return [*(g[kept] for g in many), last], "the groups given"
     if count > CLUSTERED or count < 4:
-        if names.LABEL in part and level == "sequence":
+        if names.LABEL in part and unit == "sequence":
             labels = np.asarray(part[names.LABEL].values).astype(str)[kept]
             return [labels, last], "the probe's labels (too many examples to cluster)"
         return [last], "as stored"
-    return [*_clusters(data, part, level, kept), last], "average linkage of 1 − correlation"
+    return [*_clusters(result, part, unit, kept), last], "average linkage of 1 − correlation"
 
 
-def _clusters(data, part, level, kept) -> list[np.ndarray]:
+def _clusters(result: Result, part: xr.Dataset, unit: str, kept: np.ndarray) -> list[np.ndarray]:
     """Two levels of clusters, numbered along the dendrogram, and the leaf order as the third."""
     from scipy.cluster import hierarchy
 
-    source = part if isinstance(data, xr.Dataset) else data
-    found = kernel_map(source, probe=part, modes=64, unit=level).coordinate.values
+    found = kernel_map(result, probe=part, modes=64, unit=unit).coordinate.values
     x = np.nan_to_num(found.reshape(-1, found.shape[-1]))[kept]
     r = np.clip(x @ x.T, -1, 1)
     upper = np.triu_indices(len(r), 1)

@@ -17,11 +17,11 @@ import xarray as xr
 
 from slt_notebook import names
 from slt_notebook.errors import InputError, StoreError, say
-from slt_notebook.results import tree as trees
-from slt_notebook.views.base import fallback as plain
+from slt_notebook.results.result import resolve
+from slt_notebook.views.base import fallback
 from slt_notebook.views.base.corpus import Corpus, join, of_probe
 from slt_notebook.views.base.widget import View
-from slt_notebook.views.notes import annotation as notes_
+from slt_notebook.views.notes import annotation
 
 
 def notes_path(run: str | os.PathLike) -> Path:
@@ -45,14 +45,14 @@ def read_notes(path: str | Path) -> list[dict]:
         if not line.strip() or line.startswith("#"):
             continue
         try:
-            items.append(notes_.check(json.loads(line)))
+            items.append(annotation.check(json.loads(line)))
         except (ValueError, InputError) as cause:
             if number == len(lines):
                 break  # cut off while it was being written
             raise StoreError(
                 say(f"line {number} of {path.name}: {line[:60]!r}", "a note", "mend or remove it")
             ) from cause
-    return notes_.union(items)
+    return annotation.union(items)
 
 
 def mend(path: Path) -> None:
@@ -104,7 +104,7 @@ class Notes(View):
         known = read_notes(self.path) if self.path else []
         self._written = {item["id"]: item["modified"] for item in known}
         who = default_author() if author is None else author
-        super().__init__(items=notes_.union(known, items), source=source, author=who)
+        super().__init__(items=annotation.union(known, items), source=source, author=who)
         self.observe(lambda _change: self._append(), names="items")
 
     def add(
@@ -138,12 +138,12 @@ class Notes(View):
             )
         if tokens is not None:
             span = (tokens, tokens + 1) if isinstance(tokens, int) else tokens
-            target = notes_.on_tokens(self.source, str(example), span, self._corpus)
+            target = annotation.on_tokens(self.source, str(example), span, self._corpus)
         elif component is not None:
-            target = notes_.on_component(self.source, component)
+            target = annotation.on_component(self.source, component)
         else:
             target = {"source": self.source}
-        made = notes_.note(target, text, self.author if author is None else author, tags)
+        made = annotation.note(target, text, self.author if author is None else author, tags)
         self._put(made)
         return made["id"]
 
@@ -151,7 +151,7 @@ class Notes(View):
         """Answer a note; returns the answer's id."""
         self._get(to)
         who = self.author if author is None else author
-        made = notes_.note(to, text, who, motivation="replying")
+        made = annotation.note(to, text, who, motivation="replying")
         self._put(made)
         return made["id"]
 
@@ -166,7 +166,7 @@ class Notes(View):
     def list(self, resolved: bool = True) -> "list[dict]":
         """The notes that are not deleted, oldest first."""
         gone = ("deleted",) if resolved else ("deleted", "resolved")
-        return [item for item in self.items if item[notes_.STATUS] not in gone]
+        return [item for item in self.items if item[annotation.STATUS] not in gone]
 
     def merge(self, other: Any) -> int:
         """Take in the notes of another `Notes`, a file, or a list; returns how many were new."""
@@ -178,7 +178,7 @@ class Notes(View):
                 raise StoreError(say(f"no file {path.name!r}", "a notes file", "check the path"))
             other = read_notes(path)
         before = {item["id"] for item in self.items}
-        self.items = notes_.union(self.items, other)
+        self.items = annotation.union(self.items, other)
         return len({item["id"] for item in self.items} - before)
 
     def save(self, path: str | Path | None = None) -> Path:
@@ -195,18 +195,19 @@ class Notes(View):
         """For the script-free views: marks a token, and (where, author, text) in order."""
         marks = [""] * len(corpus)
         found = [
-            (notes_.anchor(item, corpus), item)
+            (annotation.anchor(item, corpus), item)
             for item in self.list()
-            if notes_.parent_of(item) is None
+            if annotation.parent_of(item) is None
         ]
         found.sort(key=lambda pair: pair[0][0] if pair[0] else len(corpus))
         listed = []
         for number, (at, item) in enumerate(found, 1):
-            lost = notes_.selector(item, notes_.QUOTE) is not None and at is None
-            where = notes_.points_at(item) + (" (its text is not in this view)" if lost else "")
+            lost = annotation.selector(item, annotation.QUOTE) is not None and at is None
+            where = annotation.points_at(item) + (" (its text is not in this view)" if lost else "")
             if at:
                 marks[at[1] - 1] = ",".join(filter(None, [marks[at[1] - 1], str(number)]))
-            listed.append((where, item.get("creator", {}).get("name", ""), notes_.text_of(item)))
+            author = item.get("creator", {}).get("name", "")
+            listed.append((where, author, annotation.text_of(item)))
         return marks, listed
 
     def orphans(self, corpus: Corpus | None = None) -> "list[dict]":
@@ -216,21 +217,21 @@ class Notes(View):
             item
             for item in self.list()
             if corpus is not None
-            and notes_.selector(item, notes_.QUOTE) is not None
-            and notes_.anchor(item, corpus) is None
+            and annotation.selector(item, annotation.QUOTE) is not None
+            and annotation.anchor(item, corpus) is None
         ]
 
     def describe(self) -> str:
         rows = [f"Notes: {len(self.list())} on {self.source}"]
-        rows += [f"- {notes_.points_at(i)}: {notes_.text_of(i)}" for i in self.list()]
+        rows += [f"- {annotation.points_at(i)}: {annotation.text_of(i)}" for i in self.list()]
         return "\n".join(rows)
 
     def fallback(self) -> str:
         items = [
-            (notes_.points_at(i), i.get("creator", {}).get("name", ""), notes_.text_of(i))
+            (annotation.points_at(i), i.get("creator", {}).get("name", ""), annotation.text_of(i))
             for i in self.list()
         ]
-        return plain.notes_list(items) or "<p>No notes yet.</p>"
+        return fallback.notes_list(items) or "<p>No notes yet.</p>"
 
     def _get(self, note: str) -> dict:
         found = next((i for i in self.items if i["id"] == note), None)
@@ -239,11 +240,11 @@ class Notes(View):
         return found
 
     def _put(self, item: dict) -> None:
-        self.items = notes_.union(self.items, [item])
+        self.items = annotation.union(self.items, [item])
 
     def _status(self, note: str, status: str) -> None:
         old = self._get(note)
-        self._put({**old, "modified": notes_.later(old), notes_.STATUS: status})
+        self._put({**old, "modified": annotation.later(old), annotation.STATUS: status})
 
     def _append(self) -> None:
         """Versions that the file does not have yet; what others wrote there meanwhile stays."""
@@ -286,18 +287,18 @@ def notes(run: Any = None, *, author: str | None = None) -> Notes:
         path = Path(run)
         if path.name.endswith(".jsonl"):
             return Notes(path=path, source=f"slt:run/{path.name}", author=author)
-        return notes(trees.open_run(path), author=author)
     if isinstance(run, xr.Dataset):
         corpus = of_probe(run) if names.LOSS in run else None
         return Notes(source=f"slt:probe/{run.attrs.get('probe', '')}", author=author, corpus=corpus)
-    tree = trees.as_tree(run)
-    parts = [of_probe(trees.probe(tree, name)) for name in trees.probe_names(tree)]
+    result = resolve(run)
+    parts = [of_probe(result.probe(name)) for name in result.probe_names]
     # A DataTree has a `path` too: its place in the tree, "/".
     handle = None if isinstance(run, xr.DataTree) else getattr(run, "path", None)
-    found = handle or tree.encoding.get("source")
+    found = handle or result.source
+    called = Path(found).stem if found else result.attrs.get(names.A_MODEL, "unknown")
     return Notes(
         path=notes_path(found) if found else None,
-        source=f"slt:run/{Path(found).stem if found else tree.attrs.get(names.A_MODEL, 'unknown')}",
+        source=f"slt:run/{called}",
         author=author,
         corpus=join(parts) if parts else None,
     )

@@ -10,7 +10,7 @@ import xarray as xr
 
 from slt_notebook import names
 from slt_notebook.errors import InputError, say
-from slt_notebook.views.base import fallback as plain
+from slt_notebook.views.base import fallback
 from slt_notebook.views.base.corpus import Corpus, of_values
 from slt_notebook.views.base.linking import Focus
 from slt_notebook.views.base.widget import HTML_LIMIT, View, check_trait, pack, refuse
@@ -116,16 +116,16 @@ class ClusterBrowser(View):
                 k,
                 row["top"],
                 row["tag"],
-                *("–" if v is None else plain.number(v) for v in row["values"]),
+                *("–" if v is None else fallback.number(v) for v in row["values"]),
             )
             for k, row in enumerate(self._rows[:200])
         ]
         heads = ["cluster", "commonest tokens", "tag", *self._columns]
-        parts = [plain.table(self.meta["title"], heads, rows)]
+        parts = [fallback.table(self.meta["title"], heads, rows)]
         if self.meta["summary"]:
             over = [(row["name"], *row["values"]) for row in self.meta["summary"]]
-            parts.insert(0, plain.table("Controls", ["", *self.meta["heads"]], over))
-        return plain.page(self.describe(), parts, HTML_LIMIT)
+            parts.insert(0, fallback.table("Controls", ["", *self.meta["heads"]], over))
+        return fallback.page(self.describe(), parts, HTML_LIMIT)
 
 
 def _corpus(found: xr.Dataset) -> Corpus:

@@ -16,10 +16,10 @@ from scipy import stats
 from slt_notebook import names
 from slt_notebook.errors import InputError, say
 from slt_notebook.estimators import losses
-from slt_notebook.estimators.array import moments as _moments
-from slt_notebook.results import selection as _pick
-from slt_notebook.results import tree as trees
-from slt_notebook.views.base import fallback as plain
+from slt_notebook.estimators.array import moments
+from slt_notebook.results import selection
+from slt_notebook.results.result import Result, resolve
+from slt_notebook.views.base import fallback
 from slt_notebook.views.base.corpus import Corpus, join, of_probe
 from slt_notebook.views.base.linking import Focus, place
 from slt_notebook.views.base.widget import HTML_LIMIT, View, check_trait, pack, refuse
@@ -38,7 +38,7 @@ class Losses:
     the sums of each example.  `ranked [examples]`: which ones are sources."""
 
     corpus: Corpus
-    traces: _moments.Traces
+    traces: moments.Traces
     ranked: np.ndarray
     thinned: int
     draws: int
@@ -46,9 +46,9 @@ class Losses:
 
     def column(self, k: int, normalize: bool) -> tuple[np.ndarray, np.ndarray]:
         """Influence of every token on token k and its standard error (exact, not from 8 bits)."""
-        traces = _moments.standardized(self.traces) if normalize else self.traces
+        traces = moments.standardized(self.traces) if normalize else self.traces
         rows = slice(k, k + 1)
-        value, error = _moments.matrix(traces, traces, sign=-1.0, correlation=normalize, rows=rows)
+        value, error = moments.matrix(traces, traces, sign=-1.0, correlation=normalize, rows=rows)
         assert error is not None  # asked for by default
         return value[0], error[0]
 
@@ -143,7 +143,7 @@ class InfluenceExplorer(View):
 
     def describe(self) -> str:
         corpus, k = self._losses.corpus, self._query()
-        rows = ", ".join(f"{corpus.text[i]!r} {plain.number(v)}" for i, v, _ in self.top(5))
+        rows = ", ".join(f"{corpus.text[i]!r} {fallback.number(v)}" for i, v, _ in self.top(5))
         return (
             f"InfluenceExplorer: {len(corpus)} tokens, {self._losses.traces.z.shape[0]} draws; "
             f"query {corpus.text[k]!r} ({corpus.where(k)}); most helpful: {rows or 'none'}"
@@ -163,18 +163,20 @@ class InfluenceExplorer(View):
         for i, v, e in self.top():
             head, word, tail = corpus.context(i)
             text = f"{head}[{word}]{tail}"
-            rows.append((text, corpus.where(i), plain.number(v), plain.number(e)))
+            rows.append((text, corpus.where(i), fallback.number(v), fallback.number(e)))
         heading = ["source in context", "where", what, "standard error"]
         parts = [
-            plain.table(f"Most helpful for {corpus.text[k]!r} ({corpus.where(k)})", heading, rows),
-            "".join(f"<p>{plain.esc(text)}</p>" for text in self.meta["notes"]),
-            plain.notes_list(listed),
+            fallback.table(
+                f"Most helpful for {corpus.text[k]!r} ({corpus.where(k)})", heading, rows
+            ),
+            "".join(f"<p>{fallback.esc(text)}</p>" for text in self.meta["notes"]),
+            fallback.notes_list(listed),
         ]
         for e, name in enumerate(corpus.examples):
             a, b = corpus.start[e], corpus.start[e + 1]
             parts.append(
-                f"<p>{plain.esc(name)}</p>"
-                + plain.tokens(
+                f"<p>{fallback.esc(name)}</p>"
+                + fallback.tokens(
                     corpus.text[a:b],
                     value[a:b],
                     limit,
@@ -187,7 +189,7 @@ class InfluenceExplorer(View):
             f"{self.meta['title']} on {corpus.text[k]!r} ({corpus.where(k)}): {what}, "
             f"negative (blue) = helpful, scale ends at ±{limit:.3g}"
         )
-        return plain.page(title, parts, HTML_LIMIT)
+        return fallback.page(title, parts, HTML_LIMIT)
 
 
 def gather(data: Any, query: Any = None, train: Any = None) -> Losses:
@@ -196,17 +198,18 @@ def gather(data: Any, query: Any = None, train: Any = None) -> Losses:
     Raises:
         InputError: More than `STATE_BYTES` at `LEAST_DRAWS` draws.
     """
-    shown, sources = _choose(data, query, train)
-    skip = _pick.skipped(data)
+    result = resolve(data)
+    shown, sources = _choose(result, query, train)
+    skip = result.diverged
     raws = [losses.gather(part[names.LOSS], skip=skip) for part in shown]
     for i in range(1, len(raws)):
-        raws[0], raws[i] = _moments.common(raws[0], raws[i])
+        raws[0], raws[i] = moments.common(raws[0], raws[i])
     for i in range(1, len(raws) - 1):
-        raws[i], raws[-1] = _moments.common(raws[i], raws[-1])
+        raws[i], raws[-1] = moments.common(raws[i], raws[-1])
     parts = [of_probe(part) for part in shown]
     corpus = parts[0] if len(parts) == 1 else join(parts)
     x = np.concatenate([r.x[:, p.mask.ravel()] for r, p in zip(raws, parts, strict=True)], axis=1)
-    raw = _moments.Raw(x, raws[0].chain, raws[0].draw)
+    raw = moments.Raw(x, raws[0].chain, raws[0].draw)
     series = len(corpus) + len(corpus.examples)
     step = max(1, -(-series * len(x) // STATE_BYTES))
     if len(x) // step < min(LEAST_DRAWS, len(x)):
@@ -223,32 +226,30 @@ def gather(data: Any, query: Any = None, train: Any = None) -> Losses:
     kept = np.concatenate(
         [np.flatnonzero(raw.chain == c)[step - 1 :: step] for c in np.unique(raw.chain)]
     )
-    raw = _moments.Raw(raw.x[kept], raw.chain[kept], raw.draw[kept]) if step > 1 else raw
+    raw = moments.Raw(raw.x[kept], raw.chain[kept], raw.draw[kept]) if step > 1 else raw
     total = np.add.reduceat(raw.x.astype("f8"), np.minimum(corpus.start[:-1], len(corpus) - 1), 1)
     wide = np.concatenate([raw.x, total], axis=1)
-    traces = _moments.centre(_moments.Raw(wide, raw.chain, raw.draw))
+    traces = moments.centre(moments.Raw(wide, raw.chain, raw.draw))
     ranked = np.array([sources is None or e in sources for e in corpus.examples])
     return Losses(corpus, traces, ranked, step, len(x), excluded)
 
 
-def _choose(data: Any, query: Any, train: Any) -> tuple[list[xr.Dataset], set[str] | None]:
+def _choose(result: Result, query: Any, train: Any) -> tuple[list[xr.Dataset], set[str] | None]:
     """The probes to show, sources first, and the ids of the sources (None: all)."""
     if query is None and train is None:
-        if isinstance(data, xr.Dataset):
-            return [trees.probe(data)], None
-        shown = [trees.probe(data, name) for name in trees.probe_names(data)]
-        return shown or [trees.probe(data)], None
-    sources = _pick.pick(data, train)
+        shown = [result.probe(name) for name in result.probe_names]
+        return shown or [result.probe()], None
+    sources = selection.pick(result, train)
     ids = {str(e) for e in sources[names.EXAMPLE].values}
     if query is None:
         return [sources], ids
-    rows = _pick.pick(data, query)
+    rows = selection.pick(result, query)
     other = [i for i, e in enumerate(rows[names.EXAMPLE].values) if str(e) not in ids]
     shown = [sources, rows.isel({names.EXAMPLE: other})] if other else [sources]
     return shown, ids
 
 
-def _absent(data: xr.Dataset, raw: _moments.Raw, skip: dict) -> dict:
+def _absent(data: xr.Dataset, raw: moments.Raw, skip: dict) -> dict:
     """Chains without two finite draws."""
     size = data.sizes[names.CHAIN]
     labels = data[names.CHAIN].values if names.CHAIN in data.coords else np.arange(size)
@@ -259,7 +260,7 @@ def _absent(data: xr.Dataset, raw: _moments.Raw, skip: dict) -> dict:
     }
 
 
-def quantise(traces: _moments.Traces) -> tuple[np.ndarray, np.ndarray]:
+def quantise(traces: moments.Traces) -> tuple[np.ndarray, np.ndarray]:
     """Centred losses as int8 `[series, chain*draw]`, the largest of each series at ±127, and the
     standard deviations in float32.  The scale cancels in a correlation; a covariance is
     correlation * sd * sd.  The rounding is uniform, so its effect on a correlation over D draws

@@ -8,8 +8,9 @@ from scipy import stats
 
 from slt_notebook import names
 from slt_notebook.errors import Diverged, say
-from slt_notebook.estimators.array import mixing as _mixing
-from slt_notebook.results import tree as trees
+from slt_notebook.estimators.array import mixing
+from slt_notebook.results.result import resolve
+from slt_notebook.results.store import read
 
 
 def usable_chains(data: xr.Dataset, skip: dict) -> tuple[np.ndarray, int, dict]:
@@ -21,7 +22,7 @@ def usable_chains(data: xr.Dataset, skip: dict) -> tuple[np.ndarray, int, dict]:
     loss = data[names.LOSS]
     rest = [str(d) for d in loss.dims if d not in (names.CHAIN, names.DRAW)]
     finite = loss.notnull().any(rest)  # an infinite loss is a draw too; `mcse` will say NaN
-    done = trees.read(finite.transpose(names.CHAIN, names.DRAW)).sum(1)
+    done = read(finite.transpose(names.CHAIN, names.DRAW)).sum(1)
     labels = data[names.CHAIN].values if names.CHAIN in data.coords else np.arange(len(done))
     why = {}
     for label, n in zip(labels, done, strict=True):
@@ -42,7 +43,7 @@ def loss_gain(run: Any, name: str | None = None) -> tuple[xr.Dataset, dict]:
 
         gain = E[loss(w)] - loss(w*)        in nats, over draws of all chains
 
-    `error` is `sd / sqrt(ESS)` (`estimators._mixing.mcse`, which sees the spread between chains);
+    `error` is `sd / sqrt(ESS)` (`estimators.mixing.mcse`, which sees the spread between chains);
     `z` multiplies it into half of a 95 % interval: Student's t with max(C - 1, ESS / 4 - 1, 1)
     degrees of freedom at the median ESS.  Summed over tokens and scaled by nbeta, gains are the
     LLC's probe-side analogue (arXiv:2308.12108), which is why they are worth looking at one by one.
@@ -54,22 +55,22 @@ def loss_gain(run: Any, name: str | None = None) -> tuple[xr.Dataset, dict]:
     Raises:
         Diverged: No chain with at least 4 finite draws.
     """
-    data = trees.probe(run, name)
-    skip = {} if isinstance(run, xr.Dataset) else trees.statuses(run)
-    keep, draws, why = usable_chains(data, skip)
+    result = resolve(run)
+    data = result.probe(name)
+    keep, draws, why = usable_chains(data, result.diverged)
     rest = [d for d in (names.EXAMPLE, names.TOKEN) if d in data[names.LOSS].dims]
     loss = data[names.LOSS].transpose(names.CHAIN, names.DRAW, *rest)
-    x = trees.read(loss.isel({names.CHAIN: np.flatnonzero(keep), names.DRAW: slice(draws)}))
+    x = read(loss.isel({names.CHAIN: np.flatnonzero(keep), names.DRAW: slice(draws)}))
     shape = x.shape[2:]
     flat = x.reshape(*x.shape[:2], -1)
     with np.errstate(invalid="ignore"):
         mean = flat.mean((0, 1), dtype=np.float64)
         sd = flat.std((0, 1), dtype=np.float64)
-    effective = _mixing.ess(flat)
+    effective = mixing.ess(flat)
     error = sd / np.sqrt(effective)
     typical = float(np.nanmedian(effective)) if np.isfinite(effective).any() else 4.0
     freedom = max(keep.sum() - 1, typical / 4 - 1, 1)
-    init = trees.read(data[names.INIT_LOSS].transpose(*rest))
+    init = read(data[names.INIT_LOSS].transpose(*rest))
     table = {
         "gain": mean.reshape(shape) - init,
         "error": error.reshape(shape),

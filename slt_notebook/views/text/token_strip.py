@@ -1,5 +1,7 @@
 """How does one number a token look in the text itself?  `TokenStrip`."""
 
+import inspect
+import os
 from typing import Any
 
 import numpy as np
@@ -8,7 +10,8 @@ import xarray as xr
 
 from slt_notebook import names
 from slt_notebook.errors import InputError, nearest, say
-from slt_notebook.views.base import fallback as plain
+from slt_notebook.results.result import Result, resolve
+from slt_notebook.views.base import fallback
 from slt_notebook.views.base.corpus import Corpus, of_probe, of_values
 from slt_notebook.views.base.linking import Focus
 from slt_notebook.views.base.widget import HTML_LIMIT, View, check_trait, pack, refuse
@@ -93,7 +96,7 @@ class TokenStrip(View):
         value = m["value"]
         strongest = np.argsort(-np.abs(np.nan_to_num(value)))[:5]
         rows = ", ".join(
-            f"{self._corpus.text[k]!r} {plain.number(float(value[k]), True)}" for k in strongest
+            f"{self._corpus.text[k]!r} {fallback.number(float(value[k]), True)}" for k in strongest
         )
         unit = f" {m['unit']}" if m["unit"] else ""
         return (
@@ -111,26 +114,26 @@ class TokenStrip(View):
         )
         start = corpus.start
         parts = [
-            plain.table(
+            fallback.table(
                 f"{m['label']}, strongest tokens",
                 ["token", "where", f"{m['label']} {m['unit']}", "standard error"],
                 (
                     (
                         repr(corpus.text[k]),
                         corpus.where(k),
-                        plain.number(float(value[k]), True),
-                        "unknown" if error is None else plain.number(float(error[k])),
+                        fallback.number(float(value[k]), True),
+                        "unknown" if error is None else fallback.number(float(error[k])),
                     )
                     for k in np.argsort(-np.abs(np.nan_to_num(value)))[:10]
                 ),
             ),
-            plain.notes_list(listed),
+            fallback.notes_list(listed),
         ]
         for e, name in enumerate(corpus.examples):
             a, b = start[e], start[e + 1]
             parts.append(
-                f"<p>{plain.esc(name)}</p>"
-                + plain.tokens(
+                f"<p>{fallback.esc(name)}</p>"
+                + fallback.tokens(
                     corpus.text[a:b],
                     value[a:b],
                     limit,
@@ -140,7 +143,7 @@ class TokenStrip(View):
                 )
             )
         head = f"{self.meta['title']}: {m['label']}, scale ends at ±{limit:.3g} {m['unit']}"
-        return plain.page(head, parts, HTML_LIMIT)
+        return fallback.page(head, parts, HTML_LIMIT)
 
 
 def robust_limit(value: np.ndarray) -> float:
@@ -153,8 +156,8 @@ def _metrics(values, text, error, examples, scale, probe):
     """(corpus, metrics, remarks, title) of whatever was given."""
     if isinstance(values, xr.Dataset) and names.LOSS not in values:
         return _of_dataset(values, text, error, examples, scale)
-    if isinstance(values, xr.Dataset | xr.DataTree) or hasattr(values, "tree"):
-        return _of_probe(values, probe)
+    if _is_run(values):
+        return _of_probe(resolve(values), probe)
     if not isinstance(values, xr.DataArray):
         try:
             array = np.asarray(values, dtype=float)
@@ -172,6 +175,14 @@ def _metrics(values, text, error, examples, scale, probe):
     corpus = of_values(values, text, examples)
     found = values.name if isinstance(values.name, str) else "value"
     return corpus, [_metric(corpus, values, error, scale, found)], [], found.replace("_", " ")
+
+
+def _is_run(values: Any) -> bool:
+    if isinstance(values, xr.DataArray):
+        return False
+    known = (Result, xr.Dataset, xr.DataTree, os.PathLike)  # a str could be a text
+    # Not `hasattr`: reading `tree` of a handle opens its store.
+    return isinstance(values, known) or inspect.getattr_static(values, "tree", None) is not None
 
 
 def _metric(corpus: Corpus, values: xr.DataArray, error: Any, scale: str, name: str) -> dict:
@@ -231,11 +242,9 @@ def _of_dataset(data: xr.Dataset, text, error, examples, scale):
     return corpus, metrics, [], "Tokens"
 
 
-def _of_probe(run, probe):
-    from slt_notebook.results import tree as trees
-
-    data = trees.probe(run, probe)
-    table, about = loss_gain(run, probe)
+def _of_probe(result: Result, probe: str | None):
+    data = result.probe(probe)
+    table, about = loss_gain(result, probe)
     corpus = of_probe(data)
     flat = {k: corpus.flat(table[k].values.astype("f4")) for k in table}
     how = (

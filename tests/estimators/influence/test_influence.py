@@ -16,7 +16,7 @@ from slt_notebook.estimators import losses
 from slt_notebook.estimators.array import moments
 from slt_notebook.estimators.influence.influence import influence, top_sources
 from slt_notebook.estimators.kernel.loss_kernel import loss_kernel
-from slt_notebook.results.tree import open_run
+from slt_notebook.results.store import open_run
 from tests import exact
 from tests.cases import synthetic_tree
 from tests.stores import write_store

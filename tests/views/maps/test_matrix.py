@@ -70,9 +70,16 @@ def test_clusters_find_what_was_planted():
     assert "average linkage" in view.describe()
 
 
+def test_the_unit_by_its_old_keyword():
+    tree = synthetic_tree()
+    with pytest.warns(DeprecationWarning, match=r"KernelMatrix\(level=...\) is now unit=..."):
+        old = slt.KernelMatrix(tree, level="token")
+    assert old.payload == slt.KernelMatrix(tree, unit="token").payload
+
+
 def test_tokens_leave_padding_out_and_constant_losses_count_for_nothing():
     tree = synthetic_tree()
-    view = slt.KernelMatrix(tree, level="token")
+    view = slt.KernelMatrix(tree, unit="token")
     assert len(view._names) == 30
     data = probe(examples=6).copy(deep=True)
     data[names.LOSS][..., 2] = 1.0
@@ -108,7 +115,7 @@ def test_without_scripts_there_is_a_table():
         ({"names": ["a"]}, "1 names"),
         ({"pair": ["train/0", "train/99"]}, "two example ids"),
         ({"group": 1}, "did you mean 'groups'"),
-        ({"level": "word"}, "'token' or 'sequence'"),
+        ({"unit": "word"}, "'token' or 'sequence'"),
     ],
 )
 def test_mistakes_are_refused_in_words(options, words):
