@@ -69,6 +69,7 @@ A_SIGN = "sign"
 A_FORMULA = "formula"
 A_SOURCE = "source"
 A_TAGS = "tags"
+A_KIND = "slt_kind"  # what a Dataset is: `views/dispatch.py` shows it by this
 
 # Status of a chain: the code is the cause --------------------------------------------------------
 STATUS_OK = 0

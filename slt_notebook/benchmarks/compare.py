@@ -111,6 +111,7 @@ def run(
     )
     out = summarize(out)
     out.attrs = {
+        names.A_KIND: "sampler_benchmark",
         names.GAMMA: gamma, "steps": steps, names.A_BURNIN: burnin, "seed": seed, "truth": truth,
         "kernels": "; ".join(f"{k}: {v!r}" for k, v in kernels.items()),
         names.A_SOURCE: "arXiv:2507.21449",

@@ -105,6 +105,7 @@ def _sampling(data: xr.Dataset, config: dict) -> xr.Dataset:
             names.GAMMA: each(config.get("localization", 0.0)),
         },
         {
+            names.A_KIND: "sampling",
             names.A_BURNIN: int(config["num_burnin_steps"]),
             names.A_THIN: int(config["num_steps_bw_draws"]),
             names.A_DRAWS: int(config["num_draws"]),
@@ -147,5 +148,5 @@ def _observable(data: xr.Dataset, name: str, tokenizer: Any) -> xr.Dataset:
             names.EXAMPLE: [f"{name}/{i}" for i in range(len(ids))],
             names.TOKEN: np.arange(1, ids.shape[1]),
         },
-        {"probe": name, "kind": "text"},
+        {names.A_KIND: "probe", "probe": name, "kind": "text"},
     )

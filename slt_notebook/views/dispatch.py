@@ -1,6 +1,10 @@
-"""Which view fits what was given?  `slt.view(x)`."""
+"""The view that fits what is given: `slt.view(x)`.
 
-from collections.abc import Iterator
+Datasets say what they are (`attrs["slt_kind"]`), and one table says which view shows each kind.
+"""
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +15,27 @@ from slt_notebook.errors import InputError, nearest, say
 from slt_notebook.results.result import resolve
 from slt_notebook.views.base.linking import Focus, link
 from slt_notebook.views.base.widget import View
-from slt_notebook.views.charts.calibration import CalibrationView, is_evidence
-from slt_notebook.views.charts.sampler_benchmark import SamplerBenchmark, is_benchmark
 from slt_notebook.views.notes.notes import Notes, notes
-from slt_notebook.views.text.cluster_browser import ClusterBrowser
-from slt_notebook.views.text.influence_explorer import InfluenceExplorer
-from slt_notebook.views.text.token_strip import TokenStrip
+from slt_notebook.views.old_kinds import infer_kind
+
+VIEWS: Mapping[str, str] = {
+    "calibration": "charts.calibration:CalibrationView",
+    "clusters": "text.cluster_browser:ClusterBrowser",
+    "compression": "charts.compression:CompressionView",
+    "embedding": "maps.embedding:EmbeddingMap",
+    "llc": "charts.altair_charts:llc_chart",
+    "probe": "text.influence_explorer:InfluenceExplorer",
+    "refined_llc": "over_components:refined_llc_view",
+    "refined_llc_by_token": "over_components:tokens_view",
+    "sampler_benchmark": "charts.sampler_benchmark:SamplerBenchmark",
+    "sampling": "charts.traces:TraceView",
+    "susceptibility": "over_components:tokens_view",
+    "transience": "charts.transience:TransienceView",
+}
+"""Kind of a Dataset or DataArray -> what shows it: a view, or a function that returns one.
+
+By name, so that only the module that is needed is imported."""
+_TOKENS = "text.token_strip:TokenStrip"  # shows whatever is one number a token
 
 
 class Views:
@@ -59,20 +78,24 @@ class Views:
 
 
 def view(x: Any, **options: Any) -> Any:
-    """The view that fits what is given.
+    """Return the view that fits what is given.
 
     | given | shown |
     |---|---|
     | a run (handle, tree, path) | `Views`: traces, and for its probes a strip and the explorer |
-    | a probe Dataset | `InfluenceExplorer` |
-    | a DataArray `(example, token)` or `(token,)`, a Dataset of such | `TokenStrip` |
-    | what `slt.calibrate` returns, or its evidence | `CalibrationView` |
-    | what `slt.benchmarks.run` returns | `SamplerBenchmark` |
-    | what `slt.clusters` returns | `ClusterBrowser` |
-    | what `slt.llc` returns | a chart of the LLC with its interval |
+    | what `slt.calibrate` returns | `CalibrationView` |
+    | data of a kind in `VIEWS` | the view of that kind |
+    | an array `(example, token)` or `(token,)`, a Dataset of such | `TokenStrip` |
+
+    The kinds are: a probe (`InfluenceExplorer`), a group `sampling` (`TraceView`), the evidence of
+    a calibration (`CalibrationView`), what `slt.benchmarks.run` returns (`SamplerBenchmark`), and
+    the results of `slt.llc` (a chart), `slt.refined_llc`, `slt.susceptibility`, `slt.clusters`
+    (`ClusterBrowser`), `slt.embed` (`EmbeddingMap`) and `slt.compression_series`
+    (`CompressionView`).
 
     Args:
-        options: go to the view; of a run: `focus`, `notes`, `normalize`, `query`, `train`.
+        x: What to show.
+        options: Go to the view; of a run: `focus`, `notes`, `normalize`, `query`, `train`.
 
     Returns:
         A view, a chart, or `Views`: views that share one Focus and one set of notes.
@@ -80,43 +103,37 @@ def view(x: Any, **options: Any) -> Any:
     Raises:
         InputError: Nothing fits, or an unknown option.
     """
-    if isinstance(x, xr.DataArray):
-        return TokenStrip(x, **options)
-    if isinstance(x, xr.Dataset):
-        return _dataset(x, options)
+    if isinstance(x, xr.DataArray | xr.Dataset):
+        return _show(kind_of(x), x, options)
     if isinstance(x, View):
         return x
     if isinstance(getattr(x, "evidence", None), xr.Dataset):
-        return CalibrationView(x, **options)
+        return _show("calibration", x, options)
     return _run(x, options)
 
 
-def _dataset(x: xr.Dataset, options: dict) -> Any:
-    if {"cluster", "size", "conductance"} <= set(x.data_vars):
-        return ClusterBrowser(x, **options)
-    if is_benchmark(x):
-        return SamplerBenchmark(x, **options)
-    if is_evidence(x):
-        return CalibrationView(x, **options)
-    if names.LOSS in x and {names.CHAIN, names.DRAW, names.EXAMPLE} <= set(x[names.LOSS].dims):
-        return InfluenceExplorer(x, **options)
-    if {"mean", "interval"} <= set(x.data_vars):
-        from slt_notebook.views.charts.altair_charts import llc_chart
+def kind_of(data: xr.Dataset | xr.DataArray) -> str:
+    """Return the declared kind of `data`, else the one that its variables tell, else ""."""
+    declared = str(data.attrs.get(names.A_KIND, ""))
+    if declared or isinstance(data, xr.DataArray):
+        return declared
+    return infer_kind(data)
 
-        return llc_chart(x, **options)
-    if names.LOSS in x and names.STEP in x[names.LOSS].dims:
-        from slt_notebook.views.charts.traces import TraceView
 
-        return TraceView(x, **options)
-    return TokenStrip(x, **options)
+def maker(kind: str) -> Any:
+    """Return what shows data of this kind: the view's class, or a function."""
+    module, name = VIEWS.get(kind, _TOKENS).split(":")
+    return getattr(import_module(f"slt_notebook.views.{module}"), name)
+
+
+def _show(kind: str, data: Any, options: dict) -> Any:
+    return maker(kind)(data, **options)
 
 
 _RUN_OPTIONS = ("focus", "notes", "normalize", "query", "train")
 
 
 def _run(x: Any, options: dict) -> Views:
-    from slt_notebook.views.charts.traces import TraceView
-
     wrong = next((k for k in options if k not in _RUN_OPTIONS), None)
     if wrong is not None:
         known = ", ".join(_RUN_OPTIONS)
@@ -126,11 +143,12 @@ def _run(x: Any, options: dict) -> Views:
     result = resolve(x)
     focus = options.get("focus") or Focus()
     shared = options.get("notes") or notes(result)
-    views: list[View] = [TraceView(result, focus=focus)]
+    explorer, strip, traces = maker("probe"), maker(""), maker("sampling")
+    views: list[View] = [traces(result, focus=focus)]
     probes = result.probe_names
     textual = [p for p in probes if names.TOKEN in result.probe(p)[names.LOSS].dims]
-    views += [TokenStrip(result, probe=p, focus=focus, notes=shared) for p in textual]
+    views += [strip(result, probe=p, focus=focus, notes=shared) for p in textual]
     if probes:
         rest = {k: options[k] for k in ("normalize", "query", "train") if k in options}
-        views.append(InfluenceExplorer(result, focus=focus, notes=shared, **rest))
+        views.append(explorer(result, focus=focus, notes=shared, **rest))
     return Views(views, focus, shared)

@@ -1,12 +1,18 @@
-"""Does `slt.view` choose the view that fits?"""
+"""`slt.view` chooses the view that fits."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 
 import slt_notebook as slt
-from slt_notebook.views.dispatch import Views
+from slt_notebook import names
+from slt_notebook.views.dispatch import VIEWS, Views, kind_of, maker
+from slt_notebook.views.old_kinds import infer_kind
 from tests.cases import synthetic_tree
+from tests.cases_bench import benchmark, evidence
+from tests.views.text.test_clusters import found as clusters
 
 
 def test_a_run_gives_linked_views():
@@ -55,3 +61,81 @@ def test_what_fits_nothing_is_refused_in_words(call, words):
     with pytest.raises(slt.InputError) as caught:
         call()
     assert words in str(caught.value)
+
+
+# Kinds ------------------------------------------------------------------------------------------
+
+
+def components(by_token: bool) -> xr.Dataset:
+    """An estimate over two components."""
+    rng = np.random.default_rng(0)
+    if by_token:
+        dims = ("component", "example", "token")
+        pair = {k: (dims, rng.standard_normal((2, 2, 5)).astype("f4")) for k in ("chi", "stderr")}
+    else:
+        pair = {k: ("component", [1.0, 2.0]) for k in ("llc", "mcse")}
+        pair["interval"] = (("component", "bound"), [[0.5, 1.5], [1.5, 2.5]])
+    return xr.Dataset(pair, {"component": ["l0.h0", "l0.h1"]})
+
+
+def over_training() -> xr.Dataset:
+    one = components(False).expand_dims(checkpoint=["a", "b", "c"])
+    return one.assign_coords(training_step=("checkpoint", [1, 10, 100]))
+
+
+SHIPPED = Path(__file__).parents[2] / "tutorials"
+GIVEN = {
+    "calibration": (evidence, "CalibrationView"),
+    "clusters": (lambda: clusters()[2], "ClusterBrowser"),
+    "compression": (
+        lambda: xr.load_dataset(SHIPPED / "compression_digits.nc"),
+        "CompressionView",
+    ),
+    "llc": (lambda: slt.llc(synthetic_tree()), "LayerChart"),
+    "probe": (lambda: synthetic_tree()["probe/train"].to_dataset(), "InfluenceExplorer"),
+    "refined_llc": (over_training, "StageCurves"),
+    "refined_llc_by_token": (
+        lambda: components(True).rename(chi="llc"),
+        "TokenStrip",
+    ),
+    "sampler_benchmark": (benchmark, "SamplerBenchmark"),
+    "sampling": (lambda: synthetic_tree()["sampling"].to_dataset(), "TraceView"),
+    "susceptibility": (lambda: components(True), "TokenStrip"),
+    "transience": (lambda: xr.load_dataset(SHIPPED / "transience.nc"), "TransienceView"),
+}
+"""Kind -> a Dataset of it, and the class of what shows it."""
+
+
+def test_every_kind_has_a_view_that_can_be_imported():
+    assert set(GIVEN) | {"embedding"} == set(VIEWS)
+    assert all(callable(maker(kind)) for kind in VIEWS)
+
+
+@pytest.mark.parametrize("kind", GIVEN)
+def test_a_declared_kind_chooses_the_view(kind):
+    make, name = GIVEN[kind]
+    data = make().assign_attrs({names.A_KIND: kind})
+    assert type(slt.view(data)).__name__ == name
+
+
+@pytest.mark.parametrize("kind", GIVEN)
+def test_a_dataset_of_before_is_known_by_its_variables(kind):
+    data = GIVEN[kind][0]()
+    data.attrs.pop(names.A_KIND, None)
+    assert infer_kind(data) == kind_of(data) == kind
+    assert type(slt.view(data)).__name__ == GIVEN[kind][1]
+
+
+def test_what_the_kit_makes_says_what_it_is(tmp_path):
+    tree = synthetic_tree()
+    assert slt.llc(tree).attrs[names.A_KIND] == "llc"
+    kernel = slt.kernel_map(tree, modes=3)
+    points = slt.embed(kernel, method="pca")
+    assert points.attrs[names.A_KIND] == "embedding"
+    assert isinstance(slt.view(points), slt.EmbeddingMap)
+
+
+def test_one_checkpoint_and_one_component():
+    assert isinstance(slt.view(components(False)), slt.ComponentGrid)
+    one = components(True).assign_attrs({names.A_KIND: "susceptibility"}).isel(component=0)
+    assert isinstance(slt.view(one), slt.TokenStrip)

@@ -96,6 +96,7 @@ def clusters(
         out,
         coords | {"cluster_id": np.arange(len(found))},
         {
+            names.A_KIND: "clusters",
             "k": k, "alpha": alpha, "tokens": len(table), "seeds tried": seeds,
             "share in clusters": float((label >= 0).sum() / len(table)),
             names.A_SOURCE: "arXiv:2601.12703",

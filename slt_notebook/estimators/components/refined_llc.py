@@ -87,6 +87,7 @@ def refined_llc(
     variables["interval"] = ([*dims, "bound"], interval)
     coords = {k: v for k, v in group.coords.items() if set(v.dims) <= set(dims)}
     attrs = {
+        names.A_KIND: "refined_llc",
         names.A_FORMULA: "nbeta (E_C[L] - L(w*)), paired",
         names.A_SOURCE: "arXiv:2410.02984",
         "excluded": "; ".join(excluded) or "none",
@@ -108,7 +109,13 @@ def _by_token(m: xr.Dataset) -> xr.Dataset:
             "llc_halves": by_half(gain, m.half),
             "rho_loc": m.rho_loc,
         },
-        attrs={**m.attrs, **about, "centred": "no", names.A_SOURCE: "arXiv:2410.02984"},
+        attrs={
+            **m.attrs,
+            **about,
+            names.A_KIND: "refined_llc_by_token",
+            "centred": "no",
+            names.A_SOURCE: "arXiv:2410.02984",
+        },
     )
     return out.assign_coords({k: m[k] for k in (*LABELS, names.TRAINING_STEP) if k in m})
 

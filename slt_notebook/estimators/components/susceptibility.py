@@ -91,6 +91,7 @@ def susceptibility(
         "centred": "no",
         **about,
         **m.attrs,
+        names.A_KIND: "susceptibility",
     }
     out = xr.Dataset(
         {"chi": value.assign_attrs(about), "stderr": error, "chi_halves": halves}, attrs=attrs

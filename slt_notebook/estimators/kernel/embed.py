@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from slt_notebook import names
 from slt_notebook.errors import InputError, nearest, say
 
 METHODS = ("pca", "umap", "tsne")
@@ -67,7 +68,13 @@ def embed(
         coords={**coords, "axis": ["x", "y"]},
         dims=[*rest, "axis"],
         name=method,
-        attrs={"method": method, "seed": seed, "stderr": "none stated", **options},
+        attrs={
+            names.A_KIND: "embedding",
+            "method": method,
+            "seed": seed,
+            "stderr": "none stated",
+            **options,
+        },
     )
 
 

@@ -144,7 +144,8 @@ def compression_series(
         llc=(names.STEP, [float(pooled_llc(found)) for found in llcs]),
         llc_mcse=(names.STEP, [float(found["mcse"]) for found in llcs]),
     )
-    return out.assign({k: (names.STEP, np.asarray(v, float)) for k, v in (controls or {}).items()})
+    out = out.assign({k: (names.STEP, np.asarray(v, float)) for k, v in (controls or {}).items()})
+    return out.assign_attrs({names.A_KIND: "compression"})
 
 
 def compression_fit(

@@ -77,6 +77,7 @@ def llc(
     variables["n_steps"] = ((), values.shape[1])
     keep = {k: v for k, v in steps.data.coords.items() if v.dims == (names.CHAIN,)}
     attrs = {
+        names.A_KIND: "llc",
         names.A_FORMULA: "nbeta * mean(loss - init_loss)",
         names.A_SOURCE: "arXiv:2308.12108",
         "baseline": "one number (unpaired)" if unpaired else "paired: the same batch at w*",

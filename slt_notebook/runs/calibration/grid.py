@@ -93,7 +93,7 @@ def run_grid(
     coords = {name: sorted({key[i] for key in rows}) for name, i in axes.items()}
     shape = tuple(len(values) for values in coords.values())
     order = [(g, b, s) for g in coords["gamma"] for b in coords["nbeta"] for s in coords["share"]]
-    out = xr.Dataset(coords=coords)
+    out = xr.Dataset(coords=coords, attrs={names.A_KIND: "calibration"})
     for name in rows[order[0]]:
         values = np.array([rows[key][name] for key in order])
         dims = (*axes, "chain", "block")[: 3 + values.ndim - 1]

@@ -97,6 +97,7 @@ def _create_sampling(root: zarr.Group, task: Task, dim: int) -> None:
         new_coordinate(sampling, name, np.array(values), (names.CHAIN,))
     sampling.attrs.update(
         {
+            names.A_KIND: "sampling",
             "coordinates": f"{names.STEP_SIZE} {names.NBETA} {names.GAMMA}",
             names.A_BURNIN: task.burnin,
             names.A_THIN: task.thin,
@@ -124,7 +125,14 @@ def _create_probe(root: zarr.Group, task: Task, probe: Probe, init: np.ndarray) 
     if probe.labels is not None:
         labels = np.array(probe.labels, dtype=object)
         new_coordinate(group, names.LABEL, labels, (names.EXAMPLE,))
-    group.attrs.update({"probe": probe.name, "kind": probe.kind, "fingerprint": probe.fingerprint})
+    group.attrs.update(
+        {
+            names.A_KIND: "probe",
+            "probe": probe.name,
+            "kind": probe.kind,
+            "fingerprint": probe.fingerprint,
+        }
+    )
     if probe.kind == "text":
         _create_tokens(group, probe, dims)
 

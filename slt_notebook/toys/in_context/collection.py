@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from slt_notebook import names
 from slt_notebook.errors import InputError, say
 from slt_notebook.estimators.training.trajectory import trajectory_pca
 
@@ -60,7 +61,7 @@ def collect(folder: str | Path, components: int = 4) -> xr.Dataset:
     first = next(iter(runs.values()))
     return out.sel(run=order).assign_attrs(
         recipe=first.attrs["recipe"], parameters=int(first.attrs["parameters"]),
-        sequences=first.sizes["example"],
+        sequences=first.sizes["example"], **{names.A_KIND: "transience"},
     )  # fmt: skip
 
 
