@@ -70,7 +70,7 @@ def test_fresh_bundles_need_no_build_and_no_node(checkout, monkeypatch):
 def test_anything_out_of_date_asks_for_a_build(checkout, monkeypatch, change):
     package = checkout / "slt_notebook"
     if change == "source":
-        with open(checkout / "widgets/src/lib/dom.ts", "a") as file:
+        with open(checkout / "widgets/src/base/dom.ts", "a") as file:
             file.write("// changed\n")
     elif change == "lockfile":
         with open(checkout / "widgets/package-lock.json", "a") as file:
@@ -123,7 +123,7 @@ def test_wheel_and_sdist_hold_what_readers_need(checkout, tmp_path):
     with tarfile.open(next(out.glob("*.tar.gz"))) as archive:
         sdist = {name.split("/", 1)[1] for name in archive.getnames()}
     wanted = ["slt_notebook/static/tokens.js", "slt_notebook/static/.hash", "widgets/build.mjs"]
-    wanted += ["widgets/src/lib/dom.ts", "widgets/package-lock.json", "tutorials/00_tour.py"]
+    wanted += ["widgets/src/base/dom.ts", "widgets/package-lock.json", "tutorials/00_tour.py"]
     assert set(wanted) <= sdist
     assert not any("node_modules" in name for name in sdist)
 

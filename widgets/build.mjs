@@ -1,7 +1,8 @@
-// How does TypeScript become what the package ships?
-//   src/<widget>.ts -> ../slt_notebook/static/<widget>.js      one minified ES module each
-//   src/labext.ts   -> ../slt_notebook/labextension/           a federated module for JupyterLab
-//   test/*.test.ts  -> node --test                              (node build.mjs --test)
+// Builds what the package ships from TypeScript.
+//   src/<room>/widgets/<widget>.ts -> ../slt_notebook/static/<widget>.js   one minified ES module each
+//   src/host.ts                    -> ../slt_notebook/static/host.js       runs them in a page
+//   src/labext.ts                  -> ../slt_notebook/labextension/        federated, for JupyterLab
+//   test/*.test.ts                 -> node --test                          (node build.mjs --test)
 // The hash of the sources goes to static/.hash: the build hook and `slt-notebook doctor` compare it.
 import { createHash } from "node:crypto";
 import { spawnSync } from "node:child_process";
@@ -64,11 +65,20 @@ function sourceHash() {
   return digest.digest("hex");
 }
 
+/** Every .ts directly in a folder `widgets` of a room is a widget; beside them the host of a page. */
 function widgetEntries() {
-  return fs
-    .readdirSync(source)
-    .filter((name) => name.endsWith(".ts") && !name.endsWith(".d.ts") && name !== "labext.ts")
-    .map((name) => path.join(source, name));
+  const rooms = fs.readdirSync(source, { withFileTypes: true }).filter((entry) => entry.isDirectory());
+  const found = rooms.flatMap(({ name }) => {
+    const folder = path.join(source, name, "widgets");
+    if (!fs.existsSync(folder)) return [];
+    const files = fs.readdirSync(folder).filter((file) => file.endsWith(".ts"));
+    return files.map((file) => path.join(folder, file));
+  });
+  const entries = [path.join(source, "host.ts"), ...found];
+  const names = entries.map((file) => path.basename(file));
+  const twice = names.find((name, i) => names.indexOf(name) !== i);
+  if (twice) throw new Error(`two widgets are called ${twice}`);
+  return entries;
 }
 
 function writeLabPackage(code) {
@@ -112,6 +122,7 @@ async function build() {
       ...common,
       entryPoints: entries,
       outdir: out,
+      entryNames: "[name]",
       format: "esm",
       metafile: true,
     });

@@ -2,7 +2,7 @@
 // A host for anywidget front-end modules: it gives each its model (state, change events, binary
 // buffers) and `host.getModel` for the models it is linked with.  What a widget sets stays in the
 // page; `save_changes` and `send` go nowhere.  Used by exported pages and by the test harness.
-import type { Host, Model } from "./lib/afm";
+import type { Host, Model } from "./base/afm";
 
 interface Stored {
   /** Keys of the module and of the stylesheet in the page's tables; "" = none. */

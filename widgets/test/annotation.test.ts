@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { anchor, compose, pointsAt, reply, tagsOf, textOf, union, withStatus } from "../src/lib/annotation";
-import { Corpus } from "../src/lib/corpus";
+import { anchor, compose, pointsAt, reply, tagsOf, textOf, union, withStatus } from "../src/notes/annotation";
+import { Corpus } from "../src/text/corpus";
 
 function corpus(rows: string[][], names = rows.map((_, i) => `t/${i}`), first: (string | null)[] = rows.map(() => null)): Corpus {
   const start = [0];

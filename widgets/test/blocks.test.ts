@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Blocks, segments } from "../src/lib/blocks";
-import type { TreeNode } from "../src/lib/blocks";
+import { Blocks, segments } from "../src/maps/blocks";
+import type { TreeNode } from "../src/maps/blocks";
 
 const [n, draws] = [12, 40];
 let seed = 7;

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { deflateSync } from "node:zlib";
-import { bytesOf, unpack } from "../src/lib/codec";
-import type { PayloadMeta } from "../src/lib/codec";
+import { bytesOf, unpack } from "../src/base/codec";
+import type { PayloadMeta } from "../src/base/codec";
 
 const words = ["é", "<b>", "\ud800"];
 const json = new TextEncoder().encode('["\\u00e9","<b>","\\ud800"]');

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { STEPS, contrast, diverging, hex, ink, oklch, paletteCss, robustLimit, roundUp, sequential, stepClass } from "../src/lib/color";
+import { STEPS, contrast, diverging, hex, ink, oklch, paletteCss, robustLimit, roundUp, sequential, stepClass } from "../src/base/color";
 
 test("text reads on every step of every scale in both themes", () => {
   for (const dark of [false, true]) {

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Corpus, look, visible } from "../src/lib/corpus";
-import { csv, show } from "../src/lib/dom";
-import { hits } from "../src/lib/search";
-import { cuts } from "../src/lib/strip";
+import { Corpus, look, visible } from "../src/text/corpus";
+import { csv, show } from "../src/base/dom";
+import { hits } from "../src/text/search";
+import { cuts } from "../src/text/strip";
 
 const corpus = new Corpus({
   examples: ["a/0", "a/1"],

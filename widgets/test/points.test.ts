@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { enriched, Finder, fit, inside, toX, toY, zoom } from "../src/lib/points";
+import { enriched, Finder, fit, inside, toX, toY, zoom } from "../src/maps/points";
 
 const cloud = { x: new Float32Array([0, 1, 2, NaN, 10]), y: new Float32Array([0, 1, 0, 3, 10]) };
 const box = { width: 400, height: 200 };

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Rows, extremes } from "../src/lib/rows";
+import { Rows, extremes } from "../src/text/rows";
 
 // A small linear congruential generator, so that a failure can be run again.
 function random(seed: number): () => number {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { nearestEdge, quantile, running, summarize, ticks, type Blocks } from "../src/charts/series";
-import { line, scale } from "../src/charts/svg";
+import { line, scale } from "../src/base/svg";
 
 function normal(seed: number): () => number {
   let state = seed >>> 0;

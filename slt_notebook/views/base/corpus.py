@@ -1,6 +1,6 @@
 """Which tokens does a view show?  Flat arrays in reading order, and the ids that name each token.
 
-The browser's half is widgets/src/lib/corpus.ts.  Padding is left out here, so that nothing after
+The browser's half is widgets/src/text/corpus.ts.  Padding is left out here, so that nothing after
 this point knows about it.
 """
 

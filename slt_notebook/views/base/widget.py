@@ -1,10 +1,10 @@
-"""How does a view cross from arrays to the browser?  The one border between the two (law 1).
+"""The border between arrays and the browser: the base class of views, and how arrays are packed.
 
 A view is an `anywidget.AnyWidget` whose front end is `static/<bundle>.js` and whose state carries
 its data, so that it works live, in a saved notebook and in an exported page.  A new one:
 
     class TraceView(View):
-        _bundle = "traces"                      # static/traces.js, from widgets/src/traces.ts
+        _bundle = "traces"    # static/traces.js, from widgets/src/charts/widgets/traces.ts
         payload = traitlets.Bytes(b"").tag(sync=True)
         meta = traitlets.Dict().tag(sync=True)
 
@@ -17,7 +17,7 @@ its data, so that it works live, in a saved notebook and in an exported page.  A
         def fallback(self): return "<p>script-free, escaped HTML</p>"
 
 `fallback` must escape every string from data (`views.fallback.esc`).  The browser reads a payload
-with `unpack(model.get("meta"), model.get("payload"))` of widgets/src/lib/codec.ts.
+with `unpack(model.get("meta"), model.get("payload"))` of widgets/src/base/codec.ts.
 """
 
 import inspect

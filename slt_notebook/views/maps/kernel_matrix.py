@@ -1,7 +1,7 @@
 """Whom does the model treat alike?  `KernelMatrix`: the loss kernel in the order of a tree.
 
 As in `InfluenceExplorer` the losses over draws travel, not a matrix: the browser makes any block of
-it (widgets/src/lib/blocks.ts), so that 10,000 examples are an overview, a block or a pair at will.
+it (widgets/src/maps/blocks.ts), so that 10,000 examples are an overview, a block or a pair at will.
 """
 
 import itertools

@@ -1,8 +1,8 @@
-"""What is a note, and where does it stand now?  W3C Web Annotations as plain dicts.
+"""Notes as plain dicts, and where they are anchored: W3C Web Annotations.
 
-The same JSON as in the browser (widgets/src/lib/annotation.ts), after the Web Annotation Data Model
-(W3C Recommendation, 2017).  A note on tokens is anchored twice: by dims (exact) and by its quote
-with what stands before and after it, which survives another tokenization.
+The same JSON as in the browser (widgets/src/notes/annotation.ts), after the Web Annotation Data
+Model (W3C Recommendation, 2017).  A note on tokens is anchored twice: by dims (exact) and by its
+quote with the text before and after it, which survives another tokenization.
 """
 
 import uuid

@@ -1,7 +1,7 @@
 """Which tokens push which?  `InfluenceExplorer`: click a token, see its influence on every other.
 
 What travels is not a matrix but the losses over draws themselves, each chain's mean taken off, in
-8 bits: the browser computes any row from them (widgets/src/lib/rows.ts), with no kernel.  The
+8 bits: the browser computes any row from them (widgets/src/text/rows.ts), with no kernel.  The
 numbers are those of `slt.influence`, errors included, up to the 8 bits.
 """
 

@@ -13,7 +13,7 @@ from tests.cases import synthetic_tree
 
 
 def browser_row(view, k, normalize):
-    """What widgets/src/lib/rows.ts does, naively."""
+    """What widgets/src/text/rows.ts does, naively."""
     data, meta = unpack(view.payload, view.meta), view.meta
     q, sd, batches = data["q"].astype("f8"), data["sd"].astype("f8"), data["batches"]
     norm = np.sqrt((q**2).sum(1))

@@ -1,6 +1,6 @@
 // How is a verdict shown?  A mark, a word and a colour; what to do opens below on a click.
-import { fill, h } from "../lib/dom";
-import css from "./badges.css";
+import { fill, h } from "../base/dom";
+import css from "./styles/badges.css";
 
 export interface Badge {
   name: string;

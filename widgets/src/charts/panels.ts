@@ -1,10 +1,10 @@
 // What does the picture of a run's traces look like?  Losses of every chain above, the running LLC
 // below, and the handle of the burn-in.
-import { show } from "../lib/dom";
+import { show } from "../base/dom";
 import { blockCount, quantile, ticks } from "./series";
 import type { Blocks, Running } from "./series";
-import { DASHES, line, s, scale } from "./svg";
-import type { Scale } from "./svg";
+import { DASHES, line, s, scale } from "../base/svg";
+import type { Scale } from "../base/svg";
 import type { Chain } from "./tables";
 
 export const LEFT = 62;

@@ -1,7 +1,7 @@
 // How is a pair of axes drawn, linear or logarithmic?  A box, its scales, and its grid.
-import { show } from "../lib/dom";
+import { show } from "../base/dom";
 import { ticks } from "./series";
-import { s, scale } from "./svg";
+import { s, scale } from "../base/svg";
 
 export interface Box {
   left: number;

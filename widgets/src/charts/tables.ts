@@ -1,5 +1,5 @@
 // What stands behind the traces, as a table for people and as rows for a file?
-import { h, show } from "../lib/dom";
+import { h, show } from "../base/dom";
 import { blockCount } from "./series";
 import type { Blocks } from "./series";
 
