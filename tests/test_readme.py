@@ -1,5 +1,6 @@
 """The README's example runs as it is written (with fewer draws); its links and map are true."""
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -29,3 +30,14 @@ def test_every_room_is_on_the_map():
     root = Path(__file__).parents[1] / "slt_notebook"
     rooms = {p.name for p in root.iterdir() if p.is_dir() and (p / "__init__.py").exists()}
     assert all(f"`{room}/`" in README for room in rooms), rooms
+
+
+def test_the_commands_of_the_figures_exist():
+    root = Path(__file__).parents[1]
+    commands = re.findall(r"`((?:python -m|pytest|slt-notebook) [^`]+)`", README)
+    assert len(commands) > 30
+    for command in commands:
+        for path in re.findall(r"\b(?:tests|tutorials)/[\w./]*\w", command):
+            assert (root / path).exists(), command
+        for module in re.findall(r"python -m ([\w.]+)", command):
+            assert importlib.util.find_spec(module), command
