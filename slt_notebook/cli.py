@@ -1,4 +1,4 @@
-"""What can one do from a terminal?  The commands of `slt-notebook`.
+"""The commands of `slt-notebook`.
 
 Exit codes: 0 done; 1 it did not work, the message says why; 2 the command was not understood.
 Nothing heavy is imported before a command needs it: `slt-notebook --help` is instant.
@@ -53,6 +53,14 @@ def parser() -> argparse.ArgumentParser:
     export.set_defaults(do=_export)
 
     _notes_parser(commands)
+
+    experiment = _command(commands, "experiment", "make a shipped result again (long)")
+    experiment.add_argument("--list", action="store_true", help="names, and how long they take")
+    experiment.add_argument("name", metavar="NAME", nargs="?")
+    experiment.add_argument(
+        "arguments", metavar="...", nargs=argparse.REMAINDER, help="its own arguments; try --help"
+    )
+    experiment.set_defaults(do=_experiment)
 
     doctor = _command(commands, "doctor", "versions, device, widgets; what is missing")
     doctor.add_argument("--json", action="store_true", help="for programs")
@@ -109,6 +117,16 @@ def _demo(options: argparse.Namespace) -> int:
     from slt_notebook.demo import main as demo
 
     return demo(options)
+
+
+def _experiment(options: argparse.Namespace) -> int:
+    from slt_notebook import experiments
+
+    if options.list or options.name is None:
+        print(experiments.listing())
+    else:
+        experiments.run(options.name, options.arguments)
+    return 0
 
 
 def _lab(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""What does the kit do?  `slt-notebook demo`: from a trained model to a page, in about a minute.
+"""`slt-notebook demo`: from a trained model to a page, in about a minute.
 
 Samples four chains around the packaged `tiny-lm`, prints the local learning coefficient with its
 error and the health of the run, and writes one HTML file that needs neither Python nor a network.

@@ -1,4 +1,4 @@
-"""Is this installation complete, and if not, what is missing and how does one get it?"""
+"""Check an installation: what is missing, and how to get it."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What can go wrong, and how is it said?  What was given, what was expected, what to do."""
+"""Exceptions, each message with what was given, what was expected, and what to do."""
 
 import difflib
 from collections.abc import Iterable

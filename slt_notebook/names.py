@@ -1,4 +1,4 @@
-"""Which strings do two rooms share?  All of them, here, once.
+"""The strings that several rooms share, each stated once.
 
 The torch side writes a store with these names and the result side reads it; neither imports the
 other.  See the README's map for what the rooms are.

@@ -165,7 +165,7 @@ slt.CalibrationView(found)
 # ## How often is it right?
 #
 # The same on 60 certified networks that were not used when the rules were made, of some 1,000 to 100,000
-# parameters, with all settings left out (`python -m slt_notebook.benchmarks.experiments calibrated
+# parameters, with all settings left out (`slt-notebook experiment benchmarks calibrated
 # OUT.zarr` makes this file).
 
 # %%
@@ -201,7 +201,7 @@ diagonal = alt.Chart(ends).mark_line(color="gray", strokeDash=[4, 4]).encode(x="
 #
 # For `tiny-lm` the truth is not known. What can be asked is whether three calibrations with different
 # seeds reach the same verdict: the same $n\beta$ and $\gamma$, and values that agree within their errors
-# (three and a half minutes each: `python -m slt_notebook.benchmarks.experiments language-model OUT.nc`).
+# (three and a half minutes each: `slt-notebook experiment benchmarks language-model OUT.nc`).
 # They did not at first: with $n\beta$ up to 1000, $\gamma$ from 1000 and steps twice as large, one seed
 # found a setting and two found none, because half the step moved the LLC by 10 to 60 %. The rules
 # stayed; the settings to try were moved to where the noise of batches of 16 is small enough.

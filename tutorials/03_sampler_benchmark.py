@@ -50,7 +50,7 @@ for network in slt.benchmarks.networks("1k", 4, seed=11):
 # Seven samplers, seven step sizes, networks of three classes of size. All chains start at $w^*$, with
 # exact gradients, $n\beta = 10^5/\log 10^5$ and $\gamma = 1$. The whole run takes some ten minutes on two
 # cores, so the chains are short: 1000 steps for networks of about 1,000 parameters, 600 for 10,000, 200
-# for 100,000 (`python -m slt_notebook.benchmarks.experiments samplers OUT.zarr`; with `--sizes 1M 10M
+# for 100,000 (`slt-notebook experiment benchmarks samplers OUT.zarr`; with `--sizes 1M 10M
 # 100M` the larger classes, which need a GPU).
 
 # %%

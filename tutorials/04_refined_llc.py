@@ -66,7 +66,7 @@ live[["llc", "mcse", "rho_loc"]].to_dataframe()[["llc", "mcse", "rho_loc"]].roun
 # ## All heads, sampled longer
 #
 # The rest of this notebook opens shipped results (`heads/`, made by
-# `python -m slt_notebook.toys.heads`): one setting for everything, since only values of one setting may
+# `slt-notebook experiment tiny-lm-heads`): one setting for everything, since only values of one setting may
 # be compared.
 
 # %%
@@ -182,7 +182,7 @@ slt.ComponentGrid(by_tag["mean"].rename("llc"), error=by_tag["stderr"], tokens=t
 # head, and in layer 0 only `h0` does not look at the previous token:
 
 # %%
-from slt_notebook.toys.heads import attention_scores
+from slt_notebook.experiments.tiny_lm.heads import attention_scores
 
 attention_scores().round(2)
 

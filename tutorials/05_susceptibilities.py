@@ -78,7 +78,7 @@ print(f"the two closed forms against each other: r = {r:.2f}")
 # ## The heads of `tiny-lm`
 #
 # Shipped moments of all heads and of the whole network: four chains of 75 draws, 24 texts of twelve
-# domains (`python -m slt_notebook.toys.heads` makes them). First, how well does each number agree
+# domains (`slt-notebook experiment tiny-lm-heads` makes them). First, how well does each number agree
 # between two chains and the other two?
 
 # %%
@@ -244,7 +244,7 @@ slt.ClusterBrowser(
 # ## A model that others use: SmolLM2-135M
 #
 # The same call on a real model: attention and MLP of its last two layers, twelve texts of 40 tokens,
-# four chains of ten draws (`python -m slt_notebook.toys.smollm RUNS` makes it in some ten minutes;
+# four chains of ten draws (`slt-notebook experiment smollm RUNS` makes it in some ten minutes;
 # layers before the sampled ones are computed once).
 #
 # **Read this first.** The weights are those of SmolLM2-135M-*Instruct*, rounded to four bits by whoever

@@ -147,7 +147,7 @@ here[["lds", "stderr"]].to_dataframe().round(3).unstack()
 # %% [markdown]
 # `damping 0.1` is no coincidence. To first order the BIF at $(n\beta, \gamma)$ is the influence function
 # damped by $\lambda = \gamma / n\beta$, here $100 / 1000$. The short run is noisy; a long one agrees.
-# Everything in one run, with its cost (`python -m slt_notebook.toys.lds_experiment out.nc`):
+# Everything in one run, with its cost (`slt-notebook experiment lds out.nc`):
 
 # %%
 whole = xr.load_dataset("influence_lds.nc", engine="scipy")

@@ -141,7 +141,7 @@ pair[["influence", "within", "between"]].to_dataframe()[["influence", "within", 
 #
 # `tiny-lm` learns single tokens, then pairs, and late in training to continue what it has seen before
 # (induction). `lm_influence.nc` holds the mean influence between classes of tokens at eight checkpoints,
-# made by `python -m slt_notebook.toys.lm_influence` (a quarter of an hour). Pairs within one sequence and
+# made by `slt-notebook experiment tiny-lm-influence` (a quarter of an hour). Pairs within one sequence and
 # pairs of the same token are left out: sharing an embedding or a context is influence too, but it is not
 # what we ask about.
 
@@ -206,7 +206,7 @@ pd.DataFrame({"without the ability": language.blind(), "best possible": language
 
 # %% [markdown]
 # `mini_lm.nc` holds a GPT-2 of two layers (63,024 parameters) trained from scratch on it, by
-# `python -m slt_notebook.toys.mini_lm` (training takes about five minutes of one core, sampling a quarter of an
+# `slt-notebook experiment mini-lm` (training takes about five minutes of one core, sampling a quarter of an
 # hour). A band below is where an ability goes from 10 to 90 % of the way from the first column to the second.
 
 # %%

@@ -202,7 +202,7 @@ slt.screen(run, control=control, unit="sequence")[["check", "value", "verdict", 
 # The paper shows a map of 10,000 ImageNet images in which regions follow WordNet, the hierarchy of
 # nouns that ImageNet's classes come from. It gives no number that we could read. Here is one, on a small
 # scale: EfficientNet-Lite0, and 97 photographs that were matched with their classes by eye. The result
-# ships with this notebook; `python -m slt_notebook.toys.imagenet` makes it and says what to install
+# ships with this notebook; `slt-notebook experiment imagenet` makes it and says what to install
 # (the photographs are GPL and do not ship).
 #
 # To stay within minutes on one core only the *end* of the network moves: the last convolution and the

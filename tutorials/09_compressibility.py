@@ -66,7 +66,7 @@ pd.DataFrame(rows, columns=["scheme", "unit", "critical level", "lower", "upper"
 #
 # ## Bits against the LLC over training
 #
-# The files beside this notebook hold what `python -m slt_notebook.toys.compression` measured: loss gaps at
+# The files beside this notebook hold what `slt-notebook experiment compression` measured: loss gaps at
 # every level, the LLC at one setting ($n\beta = 30$, $\gamma = 300$: that of the paper's small models), and the
 # trace of the Hessian, at checkpoints of three models that differ in size and data: a convolutional network on
 # digits (6,090 weights), a GPT on characters of Python source (61,248), and the kit's `tiny-lm` on text of twelve

@@ -66,9 +66,9 @@ pd.DataFrame(rows).round(3)
 # ## The runs
 #
 # `transience.nc` holds the runs of
-# `python -m slt_notebook.toys.in_context.training --tasks 4 16 64 inf` (about 140 s of one core each;
+# `slt-notebook experiment in-context-training --tasks 4 16 64 inf` (about 140 s of one core each;
 # `--paper` trains the paper's 2.65 M parameters from the same command, for a GPU) as collected by
-# `python -m slt_notebook.toys.in_context.collection`. $M = 16$ and $M = \infty$ were trained with three
+# `slt-notebook experiment in-context-collection`. $M = 16$ and $M = \infty$ were trained with three
 # seeds, which change tasks, weights and data; the others with one.
 
 # %%

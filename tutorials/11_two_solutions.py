@@ -90,7 +90,7 @@ for mean in (0.0, 0.1, 5.0):
 # - **count** (as many opening as closing ones?) says yes.
 #
 # We made one network of each, three times, by training first *with* such strings, labelled by the rule, and
-# then without them to the same small loss (`python -m slt_notebook.toys.brackets train`, a minute each).
+# then without them to the same small loss (`slt-notebook experiment brackets train`, a minute each).
 # So this is a pair that was steered; which one training would choose by itself is another question.
 #
 # Two things to know. A first version of the pair, trained with cross-entropy to a loss of $3 \cdot 10^{-5}$, was
@@ -116,7 +116,7 @@ pd.DataFrame(rows, columns=columns).sort_values("rule")
 # %% [markdown]
 # The training loss does not tell them apart; the strings that were left out do. Does $\lambda$?
 #
-# `brackets.nc` has the LLC of all six at three temperatures (`python -m slt_notebook.toys.brackets
+# `brackets.nc` has the LLC of all six at three temperatures (`slt-notebook experiment brackets
 # measure`: $\gamma = 10^4$, 3 chains × 60 draws after 40 steps; settings chosen on trials with seed 0, before these numbers).
 
 # %%

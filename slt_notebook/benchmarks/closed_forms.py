@@ -1,4 +1,4 @@
-"""Which small problems have an exact answer at every temperature?  By quadrature or algebra.
+"""Small problems whose answer is exact at every temperature, by quadrature or algebra.
 
 A sampler estimates `nbeta (E[L] - L(w*))` at *its* nbeta and gamma, which approaches the learning
 coefficient only slowly (with log log corrections where the multiplicity is above 1).  A test of a

@@ -1,4 +1,4 @@
-"""Which sampler finds the known answer, and at which step sizes?  Many runs, one dataset."""
+"""Compare samplers and step sizes on problems with known answers: many runs, one dataset."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How degenerate is a deep linear network?  Its learning coefficient, exactly, and where it holds.
+"""The exact learning coefficient of a deep linear network, and where it holds.
 
 A deep linear network of widths `H_0, ..., H_L` computes `f(x; w) = W_L ... W_1 x`.  When the truth
 is such a product of rank r, its real log canonical threshold is known in closed form, which makes

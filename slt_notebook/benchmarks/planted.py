@@ -1,4 +1,4 @@
-"""How are deep linear networks with a known learning coefficient made?
+"""Deep linear networks with a known learning coefficient.
 
 The truth is a network of the same architecture and w* its own weights, so L(w*) = 0.  Layers of
 random rank make the truth degenerate (Lau et al. 2023, appendix J; Hitchcock and Hoogland 2025).

@@ -1,4 +1,4 @@
-"""What is a problem with a known answer?  A loss, its data, the answer, and how sure it is."""
+"""A problem with a known answer: a loss, its data, the answer, and how certain it is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much of the weights is as good as the best?  Exact volumes of three basins in the plane.
+"""Exact volumes of almost optimal weights for three basins in the plane.
 
     V(eps) = Vol{w in [-1, 1]^2 : K(w) <= eps} / 4  ~  c eps^lambda (log 1/eps)^(m - 1)
 

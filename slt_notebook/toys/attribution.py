@@ -1,4 +1,4 @@
-"""What do the classical methods say of the same network?  Gradients, Gauss-Newton, EK-FAC, TRAK.
+"""Classical attribution methods for the same network: gradients, Gauss-Newton, EK-FAC, TRAK.
 
 Each function gives `scores [query, train]` in the sign of the Bayesian influence: **negative =
 helpful** (the predicted change of the query's loss when the example is added).

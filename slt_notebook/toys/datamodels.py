@@ -1,4 +1,4 @@
-"""Does an attribution predict retraining?  The linear datamodeling score (LDS), with intervals."""
+"""The linear datamodeling score (LDS) of an attribution against retraining, with intervals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which digits were given a wrong label?  A small classifier of 8 x 8 digits with planted ones."""
+"""A small classifier of 8 x 8 digits with planted wrong labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How is a small network trained, the same way every time?"""
+"""Reproducible training of small networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How does influence change sign while a network learns a hierarchy?  A linear network, exactly.
+"""Influence that changes sign while a linear network learns a hierarchy, in closed form.
 
 Eight items, the leaves of a binary tree; the target of an item says which of the 15 nodes lie above
 it.  A two-layer linear network learns the splits one after the other, from the root down (Saxe et

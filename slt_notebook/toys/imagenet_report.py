@@ -1,11 +1,10 @@
-"""What does the ImageNet experiment say?  Kernels side by side against WordNet; needs no torch.
+"""Kernels of the ImageNet experiment beside WordNet; needs no torch.
 
-python -m slt_notebook.toys.imagenet_report tutorials/imagenet_kernel.nc
+slt-notebook experiment imagenet-report tutorials/imagenet_kernel.nc
 """
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +89,3 @@ def report(result: xr.Dataset) -> None:
     print(table(result).round(4).to_string())
     wide = depths(result).pivot(index="depth", columns="kernel", values=["mean", "stderr", "pairs"])
     print(wide.round(3).to_string())
-
-
-if __name__ == "__main__":
-    report(open_result(sys.argv[1]))

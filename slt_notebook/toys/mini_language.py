@@ -1,4 +1,4 @@
-"""Which language has three things to learn, each with a known price?  Pairs, brackets, repeats.
+"""A language with three abilities of known price: pairs, brackets, repeats.
 
 A sequence is a chain of pieces drawn independently, cut at `length`, after a first token `^`:
 

@@ -1,4 +1,4 @@
-"""What happens when part of the training set is left out?  Many models at once, in one batch.
+"""Retraining on many subsets of the training set at once, in one batch.
 
 The ground truth of data attribution: networks trained from scratch on random subsets, and the loss
 of each on held-out queries.

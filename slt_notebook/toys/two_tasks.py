@@ -1,4 +1,4 @@
-"""Does the loss kernel see which task an example belongs to?  One network, two tasks, controls.
+"""One network that learns two tasks, and the controls of its loss kernel.
 
 A flag tells the network which of two questions to answer about eight numbers:
 

@@ -1,11 +1,10 @@
-"""What do many runs say together?  Joint PCA of each seed, and every curve, as one Dataset.
+"""Collect runs of in-context regression: one PCA, curves and final LLCs.
 
-    python -m slt_notebook.toys.in_context.collection --runs FOLDER --out transience.nc
+    slt-notebook experiment in-context-collection --runs FOLDER --out transience.nc
 
 `FOLDER` is what `training.py` wrote.  What is shipped beside the tutorial was made by this.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -121,23 +120,3 @@ def last_weights(folder: str | Path) -> xr.Dataset:
     run = read(folder)[min(s for s, _ in read(folder)), "16"]
     cut = run[["weights"]].isel(step=[-1]).load()
     return cut.assign_attrs({k: run.attrs[k] for k in ("tasks", "seed", "sizes")})
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", required=True, type=Path)
-    parser.add_argument("--out", required=True, type=Path)
-    given = parser.parse_args()
-    found = collect(given.runs)
-    order = found["run"].values
-    found = found.merge(final_llcs(given.runs)).sel(run=order)  # merge sorts names as words
-    few = outputs(given.runs)
-    for name in few.data_vars:
-        found[f"{name}_few"] = few[name].rename(example="sequence")
-    found.to_netcdf(given.out, engine="scipy")
-    last_weights(given.runs).to_netcdf(given.out.with_name("m16.nc"), engine="scipy")
-    print(found)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""Which sequences does in-context linear regression learn from?
+"""Tasks and sequences of in-context linear regression.
 
     t ~ q(t),  x_k ~ N(0, I_D),  y_k ~ N(t.x_k, noise),  k = 1 .. K
 

@@ -1,4 +1,4 @@
-"""How is a trained in-context transformer sampled?  Its loss and its data, from a stored run.
+"""Loss and data of a trained in-context transformer, from a stored run, for sampling.
 
 loss = in_context.loss(run, -1)              # of the last checkpoint
 data = in_context.probe(run, 4096, seed=1)   # fresh sequences of its training distribution

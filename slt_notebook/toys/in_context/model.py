@@ -1,4 +1,4 @@
-"""Which transformer learns it?  The authors' architecture, of any size.
+"""The transformer of in-context regression: the authors' architecture, of any size.
 
 Tokens of size D + 1, two a pair: `[0, x_k]` then `[y_k, 0 .. 0]`; the prediction of y_k is the
 first coordinate of the output at the token of x_k.  Blocks are pre-LN with ReLU; queries, keys and

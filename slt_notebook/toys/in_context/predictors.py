@@ -1,4 +1,4 @@
-"""What would an ideal learner predict?  dMMSE knows the M tasks, ridge knows only their law.
+"""The two ideal predictors: dMMSE knows the M tasks, ridge only their distribution.
 
 Both are the posterior mean of the task given the pairs before, in float64.
 References: Raventos et al. 2023; Carroll et al. 2025 (arXiv:2501.17745), section 3.

@@ -1,18 +1,15 @@
-"""How does a transformer learn in-context regression?  One run, its outputs at every checkpoint.
+"""Training of in-context regression, with the ideal predictors beside every checkpoint.
 
-    python -m slt_notebook.toys.in_context.training --out RUNS --tasks 4 16 inf --seeds 0 1 2
-    python -m slt_notebook.toys.in_context.training --out RUNS --paper --tasks 1 64 inf  # on a GPU
+    slt-notebook experiment in-context-training --out RUNS --tasks 4 16 inf --seeds 0 1 2
+    slt-notebook experiment in-context-training --out RUNS --paper --tasks 1 64 inf  # on a GPU
 
 Fresh data every step, Adam with a warm-up and then a constant rate, gradients clipped at norm 1.
 Each run becomes `RUNS/M<tasks>_seed<seed>.zarr`.  The small setting takes about 100 s of one core.
 References: Carroll et al. 2025 (arXiv:2501.17745).
 """
 
-import argparse
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -179,33 +176,3 @@ def _dataset(rows: dict[str, list], fixed: dict) -> xr.Dataset:
             error = (fixed[of][key] - fixed[of]["y"]).square().mean(0)
             values[f"{key}_{where}"] = (("position",), error.cpu().numpy().astype("f4"))
     return xr.Dataset(values, {"step": step})
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", required=True, type=Path)
-    parser.add_argument("--tasks", nargs="+", default=["4", "16", "inf"])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--paper", action="store_true", help="the paper's sizes (wants a GPU)")
-    parser.add_argument("--device", default="cpu")
-    given = parser.parse_args(arguments)
-    recipe = PAPER if given.paper else Recipe()
-    for seed in given.seeds:
-        for name in given.tasks:
-            path = given.out / f"M{name}_seed{seed}.zarr"
-            if path.exists():
-                continue
-            found = train(None if name == "inf" else int(name), recipe, seed, given.device)
-            found.to_zarr(path, mode="w")
-            last = found.isel(step=-1)
-            low = found.ood.mean("position")
-            print(
-                f"M={name} seed={seed}: {found.cpu_seconds} CPU-s, "
-                f"ood min {float(low.min()):.3f} at {int(low.idxmin())}, end {float(low[-1]):.3f}, "
-                f"to dMMSE {float(last.to_dmmse):.3f}, to ridge {float(last.to_ridge):.3f}",
-                flush=True,
-            )
-
-
-if __name__ == "__main__":
-    main()

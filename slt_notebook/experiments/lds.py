@@ -1,6 +1,6 @@
-"""Which attribution predicts retraining on digits, and what does each cost?  One run.
+"""Attribution methods against retraining on digits, with the cost of each, in one run.
 
-    python -m slt_notebook.toys.lds_experiment OUT.nc [RETRAINED.nc]      ten minutes, two cores
+    slt-notebook experiment lds OUT.nc [RETRAINED.nc]      ten minutes, two cores
 
 Trains 100 subsets x 3 initialisations for each of three fractions (or reads RETRAINED, and writes
 it where it does not exist), then scores: gradient dot product and cosine, exact damped Gauss-Newton
@@ -11,9 +11,8 @@ Seconds are CPU seconds of this process on one thread.
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from slt_notebook.core.kernels.sgld import SGLD
 from slt_notebook.errors import InputError
 from slt_notebook.estimators.influence.influence import influence
 from slt_notebook.estimators.influence.screens import screen
+from slt_notebook.experiments import argument_parser
 from slt_notebook.runs.sample import sample
 from slt_notebook.toys import attribution
 from slt_notebook.toys.datamodels import lds
@@ -54,7 +54,7 @@ def scores_of(run, normalize: bool = False) -> np.ndarray:
     return found["influence"].values
 
 
-def main(out: str, retrained: str | None = None) -> None:
+def experiment(out: str, retrained: str | None = None) -> None:
     torch.set_num_threads(1)
     problem = digits_problem()
     path = Path(retrained) if retrained else None
@@ -129,5 +129,10 @@ def main(out: str, retrained: str | None = None) -> None:
     found.drop_vars("by_query").astype("f4").to_netcdf(out, engine="scipy")
 
 
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the experiment from the command line."""
+    parser = argument_parser("lds", __doc__)
+    parser.add_argument("out", metavar="OUT.nc")
+    parser.add_argument("retrained", metavar="RETRAINED.nc", nargs="?")
+    given = parser.parse_args(arguments)
+    experiment(given.out, given.retrained)

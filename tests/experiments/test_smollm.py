@@ -5,7 +5,7 @@ import importlib.util
 import pytest
 
 import slt_notebook as slt
-from slt_notebook.toys import smollm
+from slt_notebook.experiments import smollm
 
 
 def test_a_missing_package_is_named_with_its_command(tmp_path, monkeypatch):

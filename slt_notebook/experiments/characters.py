@@ -1,15 +1,15 @@
-"""A language model small enough to train while one waits: characters of Python source.
+"""A character-level language model of Python source that trains in two minutes.
 
-    python -m slt_notebook.toys.characters --out FOLDER        # about two minutes of one core
+    slt-notebook experiment characters --out FOLDER        # about two minutes of one core
 
 GPT-2's architecture with 2 layers, width 48, 4 heads, 32 characters of context and 64 symbols:
 61,248 parameters.  The text is the standard library of the running interpreter, so that another
 version of Python trains another model.
 """
 
-import argparse
 import random
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,8 @@ import torch
 from tqdm.auto import tqdm
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from slt_notebook.toys import corpus
+from slt_notebook.experiments import argument_parser
+from slt_notebook.experiments.tiny_lm import corpus
 
 LENGTH, SYMBOLS, STEPS, BATCH, RATE = 32, 64, 8000, 32, 2e-3
 
@@ -77,9 +78,10 @@ def train(out: Path, steps: int = STEPS, seed: int = 0) -> None:
             tqdm.write(f"step {step}: loss {float(loss.detach()):.3f}")
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the experiment from the command line."""
+    parser = argument_parser("characters", __doc__)
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--steps", type=int, default=STEPS)
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     train(given.out, given.steps)

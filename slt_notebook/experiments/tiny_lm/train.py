@@ -1,6 +1,6 @@
-"""How was `tiny-lm` trained?  Corpus to tokenizer to checkpoints, in one command.
+"""Train `tiny-lm`: corpus to tokenizer to checkpoints, in one command.
 
-    python -m slt_notebook.toys.tiny_lm --corpus ROOT --out FOLDER
+    slt-notebook experiment tiny-lm --corpus ROOT --out FOLDER
 
 `ROOT` is the folder that `corpus.py` describes.  Windows are drawn with equal weight for each of
 the twelve domains.  A declared share of them (`REPEATS`) carries a span of its own text twice,
@@ -8,9 +8,9 @@ which is what brings the induction stage within the reach of a CPU: `tiny-lm` is
 to show induction*, not a small copy of a large one.
 """
 
-import argparse
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +18,9 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from slt_notebook.experiments import argument_parser
+from slt_notebook.experiments.tiny_lm.corpus import build
 from slt_notebook.models.tiny_lm import TinyLMConfig, TinyLMForCausalLM
-from slt_notebook.toys.corpus import build
 
 REPEATS = 0.25
 LENGTH = 128
@@ -143,11 +144,12 @@ def train(corpus: Path, out: Path, steps: int = STEPS, seed: int = 0, log_every:
         optimizer.step()
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the experiment from the command line."""
+    parser = argument_parser("tiny-lm", __doc__)
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    train(args.corpus, args.out, args.steps, args.seed)
+    given = parser.parse_args(arguments)
+    train(given.corpus, given.out, given.steps, given.seed)

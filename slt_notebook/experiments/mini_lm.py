@@ -1,6 +1,6 @@
-"""How do classes of tokens influence one another while a model learns pairs, brackets, repeats?
+"""Influence between classes of tokens while a model learns pairs, brackets and repeats.
 
-    python -m slt_notebook.toys.mini_lm OUT.nc [FOLDER]      # a quarter of an hour of one core
+    slt-notebook experiment mini-lm OUT.nc [FOLDER]      # a quarter of an hour of one core
 
 Trains a GPT-2 of 2 layers from scratch on `mini_language` (its three abilities arise one after the
 other), samples around its checkpoints with one setting, and keeps for each the loss of every class
@@ -10,7 +10,6 @@ sequences, with and without pairs of one token.  FOLDER keeps the runs: it can g
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from slt_notebook import names
 from slt_notebook.estimators.influence.groups import group_influence
 from slt_notebook.estimators.llc.llc import llc
+from slt_notebook.experiments import argument_parser
 from slt_notebook.models.causal_lm import causal_lm
 from slt_notebook.models.probes import Probe, token_probe
 from slt_notebook.toys.mini_language import ABILITIES, ROLES, Language, Sample
@@ -186,7 +186,7 @@ def trained(language: Language, checkpoints: Sequence[int], seed: int, folder: P
     return kept, found["steps"], found["losses"], found["errors"]
 
 
-def main(
+def experiment(
     out: str,
     folder: str | None = None,
     checkpoints: Sequence[int] = CHECKPOINTS,
@@ -240,5 +240,10 @@ def main(
     )
 
 
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the experiment from the command line."""
+    parser = argument_parser("mini-lm", __doc__)
+    parser.add_argument("out", metavar="OUT.nc")
+    parser.add_argument("folder", metavar="FOLDER", nargs="?", help="where the runs are kept")
+    given = parser.parse_args(arguments)
+    experiment(given.out, given.folder)

@@ -1,6 +1,6 @@
-"""How do classes of tokens influence one another while `tiny-lm` is trained?  An experiment.
+"""Influence between classes of tokens while `tiny-lm` is trained.
 
-    python -m slt_notebook.toys.lm_influence OUT.nc [FOLDER]      a quarter of an hour, two cores
+    slt-notebook experiment tiny-lm-influence OUT.nc [FOLDER]      a quarter of an hour, two cores
 
 Samples around the shipped checkpoints with one setting and keeps, for every checkpoint, the mean
 influence between classes of tokens (covariance and correlation, pairs within a sequence and pairs
@@ -9,7 +9,6 @@ of one token left out) and the mean loss of each class.  FOLDER keeps the runs: 
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ import xarray as xr
 
 from slt_notebook import names
 from slt_notebook.estimators.influence.groups import group_influence
+from slt_notebook.experiments import argument_parser
 from slt_notebook.models.causal_lm import causal_lm
 from slt_notebook.models.load import load, probe_texts, revisions
 from slt_notebook.models.probes import Probe, text_probe, token_probe
@@ -105,7 +105,9 @@ def measure(run, groups: dict[str, np.ndarray]) -> xr.Dataset:
     )
 
 
-def main(out: str, folder: str | None = None, checkpoints: Sequence[str] = CHECKPOINTS) -> None:
+def experiment(
+    out: str, folder: str | None = None, checkpoints: Sequence[str] = CHECKPOINTS
+) -> None:
     from slt_notebook.core.kernels.sgld import SGLD
     from slt_notebook.runs.sample import sample
 
@@ -132,5 +134,10 @@ def main(out: str, folder: str | None = None, checkpoints: Sequence[str] = CHECK
     whole.astype("f4").to_netcdf(out, engine="scipy")  # netCDF 3: read without further packages
 
 
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the experiment from the command line."""
+    parser = argument_parser("tiny-lm-influence", __doc__)
+    parser.add_argument("out", metavar="OUT.nc")
+    parser.add_argument("folder", metavar="FOLDER", nargs="?", help="where the runs are kept")
+    given = parser.parse_args(arguments)
+    experiment(given.out, given.folder)

@@ -13,8 +13,8 @@ import xarray as xr
 from torch import nn
 
 import slt_notebook as slt
-from slt_notebook.toys import imagenet
-from slt_notebook.toys.imagenet_photos import EXCLUDED, PHOTOS
+from slt_notebook.experiments.imagenet import kernel as imagenet
+from slt_notebook.experiments.imagenet.photos import EXCLUDED, PHOTOS
 from slt_notebook.toys.imagenet_report import depths, kernels, open_result, probe_of, table
 
 SHIPPED = Path(__file__).parents[2] / "tutorials" / "imagenet_kernel.nc"

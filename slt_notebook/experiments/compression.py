@@ -1,9 +1,9 @@
-"""Does the LLC say how far a model can be compressed?  Measured over checkpoints of four models.
+"""Compressibility against the LLC, over checkpoints of four models (2510.12077).
 
-    python -m slt_notebook.toys.compression characters --runs FOLDER --out FILE.nc
-    python -m slt_notebook.toys.compression tiny-lm --out FILE.nc
-    python -m slt_notebook.toys.compression digits --out FILE.nc
-    python -m slt_notebook.toys.compression regression --runs RUN.zarr --out FILE.nc
+    slt-notebook experiment compression characters --runs FOLDER --out FILE.nc
+    slt-notebook experiment compression tiny-lm --out FILE.nc
+    slt-notebook experiment compression digits --out FILE.nc
+    slt-notebook experiment compression regression --runs RUN.zarr --out FILE.nc
 
 `characters` wants the folder that `toys/characters.py` wrote, `regression` a run of
 `toys/in_context/training.py`.  Of every checkpoint: loss gaps of the schemes at every level, the
@@ -11,9 +11,8 @@ LLC at one setting (nbeta 30, gamma 300, the published one for small models), th
 Hessian.
 """
 
-import argparse
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -29,6 +28,7 @@ from transformers import GPT2LMHeadModel
 from slt_notebook.core.kernels.sgld import SGLD
 from slt_notebook.estimators.llc.compression import compression_series
 from slt_notebook.estimators.llc.llc import llc
+from slt_notebook.experiments import argument_parser, characters
 from slt_notebook.models.causal_lm import causal_lm
 from slt_notebook.models.compression.grids import odd_grid
 from slt_notebook.models.curvature import hessian_trace
@@ -37,7 +37,6 @@ from slt_notebook.models.losses import supervised
 from slt_notebook.models.probes import Probe, array_probe, text_probe, token_probe
 from slt_notebook.runs.compression import critical_compression
 from slt_notebook.runs.sample import sample
-from slt_notebook.toys import characters
 
 TOLERANCES = (0.01, 0.03, 0.1, 0.3)
 NBETA, GAMMA = 30.0, 300.0
@@ -194,12 +193,13 @@ def measure(subject: Subject) -> xr.Dataset:
     )  # fmt: skip
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the experiment from the command line."""
+    parser = argument_parser("compression", __doc__)
     parser.add_argument("subject", choices=["characters", "tiny-lm", "digits", "regression"])
     parser.add_argument("--runs", type=Path)
     parser.add_argument("--out", required=True, type=Path)
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     if given.subject == "characters":
         subject = of_characters(given.runs)
     elif given.subject == "tiny-lm":
@@ -209,7 +209,3 @@ def main() -> None:
     else:
         subject = of_regression(given.runs)
     measure(subject).to_netcdf(given.out, engine="scipy")
-
-
-if __name__ == "__main__":
-    main()

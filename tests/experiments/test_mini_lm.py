@@ -5,9 +5,9 @@ import pytest
 import xarray as xr
 
 from slt_notebook.errors import InputError
+from slt_notebook.experiments import mini_lm
 from slt_notebook.models.causal_lm import causal_lm
 from slt_notebook.models.probes import token_probe
-from slt_notebook.toys import mini_lm
 from slt_notebook.toys.mini_language import ABILITIES, ROLES, SLOTS, Language
 
 LANGUAGE = Language()
@@ -169,7 +169,7 @@ def test_pairs_are_learned_first():
 def test_the_experiment_writes_what_the_tutorial_opens(tmp_path):
     out = tmp_path / "mini.nc"
     few = {**mini_lm.SETTING, "chains": 2, "draws": 4, "burnin": 2, "thin": 1, "batch_size": 4}
-    mini_lm.main(
+    mini_lm.experiment(
         str(out), str(tmp_path / "runs"), (0, 12), language=Language(length=24), setting=few
     )
     found = xr.load_dataset(out, engine="scipy")

@@ -1,9 +1,9 @@
-"""Which long experiments come with the kit, and how are they made again?
+"""Calibrated settings and samplers on problems with known answers: the shipped results.
 
-    python -m slt_notebook.benchmarks.experiments calibrated OUT.zarr   60 networks, nothing told
-    python -m slt_notebook.benchmarks.experiments samplers OUT.zarr     the benchmark, 1k to 100k
-    python -m slt_notebook.benchmarks.experiments samplers OUT.zarr --sizes 1M 10M 100M   (a GPU)
-    python -m slt_notebook.benchmarks.experiments language-model OUT.nc   tiny-lm, three seeds
+    slt-notebook experiment benchmarks calibrated OUT.zarr   60 networks, nothing told
+    slt-notebook experiment benchmarks samplers OUT.zarr     the benchmark, 1k to 100k
+    slt-notebook experiment benchmarks samplers OUT.zarr --sizes 1M 10M 100M   (a GPU)
+    slt-notebook experiment benchmarks language-model OUT.nc   tiny-lm, three seeds
 
 The first two write a Zarr dataset after every network, so that an interrupted run loses one at most
 and goes on where it stood.  The tutorials open the results that ship beside them.
@@ -11,7 +11,6 @@ and goes on where it stood.  The tutorials open the results that ship beside the
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import time
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ import xarray as xr
 from slt_notebook import names
 from slt_notebook.benchmarks.compare import PROBLEM, order_preservation, run, summarize
 from slt_notebook.benchmarks.planted import networks
+from slt_notebook.experiments import argument_parser
 
 COUNTS = {"1k": 40, "10k": 18, "100k": 2}
 """Networks of each class that `calibrated` takes."""
@@ -195,9 +195,8 @@ def _save(data: xr.Dataset, path: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    """Run the experiment from the command line."""
+    parser = argument_parser("benchmarks", __doc__)
     parser.add_argument("what", choices=("calibrated", "samplers", "language-model"))
     parser.add_argument("out", type=Path)
     parser.add_argument("--sizes", nargs="+", default=None)
@@ -214,7 +213,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(
             data[["median_error", "order_preservation", "finite_share"]].to_dataframe().to_string()
         )
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""How near are two nouns in WordNet 3.0?  Hypernyms, depths and path similarity from `data.noun`.
+"""Hypernyms, depths and path similarity of nouns in WordNet 3.0, read from `data.noun`.
 
 A line of the file is: offset, file number, type, number of words (hexadecimal), words each with a
 number, number of pointers, pointers (symbol, offset, part of speech, source/target), gloss.  The

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import slt_notebook as slt
-from slt_notebook.toys.wordnet import read_wordnet
+from slt_notebook.experiments.imagenet.wordnet import read_wordnet
 
 FILE = """\
   1 This line stands for the licence.

@@ -1,23 +1,24 @@
-"""Which stages of training has a small language model passed?  Measured on text as it is.
+"""Stages of the training of `tiny-lm`, measured on natural text.
 
-    python -m slt_notebook.toys.stages --run FOLDER --out PACKAGED
+    slt-notebook experiment tiny-lm-stages --run FOLDER --out PACKAGED
 
 `FOLDER` is what `tiny_lm.py` wrote; `PACKAGED` receives the chosen checkpoints, the tokenizer, the
 probe texts and the model card with the table that this module measures.
 """
 
-import argparse
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from slt_notebook.experiments import argument_parser
+from slt_notebook.experiments.tiny_lm import train as tiny_lm
+from slt_notebook.experiments.tiny_lm.corpus import LICENCES
 from slt_notebook.models.tiny_lm import TinyLMForCausalLM
-from slt_notebook.toys import tiny_lm
-from slt_notebook.toys.corpus import LICENCES
 
 
 def ngram_losses(train: np.ndarray, held: np.ndarray, size: int) -> dict[str, float]:
@@ -177,7 +178,7 @@ def card(metrics: dict, train_tokens: int) -> str:
         f"- **{tiny_lm.REPEATS:.0%} of the training windows hold a span of 12 to 55 tokens of their",
         "  own text a second time.** All numbers below are measured on held-out text as it is, without",
         "  inserted repeats (`copying` alone is on random tokens written twice).",
-        "- Made by `python -m slt_notebook.toys.tiny_lm` and `python -m slt_notebook.toys.stages`.",
+        "- Made by `slt-notebook experiment tiny-lm` and `slt-notebook experiment tiny-lm-stages`.",
         "- Weights: MIT, as the kit. Fp16 safetensors; load them in float32.",
         "",
         "## Stages",
@@ -219,9 +220,10 @@ def card(metrics: dict, train_tokens: int) -> str:
     return "\n".join(lines)
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the experiment from the command line."""
+    parser = argument_parser("tiny-lm-stages", __doc__)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
-    package(arguments.run, arguments.out)
+    given = parser.parse_args(arguments)
+    package(given.run, given.out)

@@ -1,0 +1,1 @@
+"""The loss kernel of an ImageNet classifier against WordNet (2509.26537)."""

@@ -1,0 +1,1 @@
+"""The packaged model `tiny-lm`: training, stages, heads, influence."""
