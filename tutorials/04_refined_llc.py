@@ -182,7 +182,7 @@ slt.ComponentGrid(by_tag["mean"].rename("llc"), error=by_tag["stderr"], tokens=t
 # head, and in layer 0 only `h0` does not look at the previous token:
 
 # %%
-from slt_notebook.experiments.tiny_lm.heads import attention_scores
+from slt_notebook.toys.heads import attention_scores
 
 attention_scores().round(2)
 
