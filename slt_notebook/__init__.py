@@ -41,6 +41,7 @@ _PUBLIC = {
     "Fixed": "core.kernels.metrics",
     "open_run": "results.store",
     "open_sweep": "results.sweep",
+    "check": "results.integrity.check",
     # estimates
     "llc": "estimators.llc.llc",
     "refined_llc": "estimators.components.refined_llc",
@@ -116,6 +117,7 @@ _PUBLIC = {
     # errors
     "SLTError": "errors",
     "InputError": "errors",
+    "StoreError": "errors",
     "StoreMismatch": "errors",
     "NotReproducible": "errors",
     "Diverged": "errors",

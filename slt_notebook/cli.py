@@ -62,6 +62,13 @@ def parser() -> argparse.ArgumentParser:
     )
     experiment.set_defaults(do=_experiment)
 
+    check = _command(commands, "check", "tell what is lost of runs or sweeps, chunk by chunk")
+    check.add_argument("runs", metavar="RUN", nargs="+", help="a run, or the folder of a sweep")
+    check.add_argument(
+        "--repair", action="store_true", help="cut back to the last whole draw, to sample on"
+    )
+    check.set_defaults(do=_check)
+
     doctor = _command(commands, "doctor", "versions, device, widgets; what is missing")
     doctor.add_argument("--json", action="store_true", help="for programs")
     doctor.set_defaults(do=_doctor)
@@ -282,6 +289,21 @@ def _notes_of(run: str):
     if not path.exists() and not file.is_file():
         raise SLTError(say(f"no run and no notes at {run!r}", "one of them", "check the path"))
     return Notes(path=file, source=f"slt:run/{path.name.removesuffix('.zarr')}")
+
+
+def _check(options: argparse.Namespace) -> int:
+    from slt_notebook.results.integrity.check import check
+    from slt_notebook.results.integrity.repair import repair
+
+    lost = False
+    for path in options.runs:
+        if options.repair:
+            for sentence in repair(path):
+                print(sentence)
+        found = check(path)
+        print(found)
+        lost |= not found.ok
+    return int(lost)
 
 
 def _doctor(options: argparse.Namespace) -> int:

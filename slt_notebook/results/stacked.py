@@ -17,6 +17,8 @@ from xarray.core import indexing
 
 from slt_notebook import names
 from slt_notebook.errors import StoreError, say
+from slt_notebook.results.integrity.damage import damage_of
+from slt_notebook.results.integrity.verify import refuse
 
 LEADING = (names.DATASET, names.CHECKPOINT_DIM, names.COMPONENT)
 
@@ -50,6 +52,16 @@ class Stacked(BackendArray):
 
     def _one(self, place: tuple, key: tuple) -> np.ndarray:
         path = self.places.get(place)
+        try:
+            return self._values(path, key)
+        except (MemoryError, StoreError):
+            raise
+        except Exception as cause:
+            run, within = _split(path / self.name)
+            refuse(run, damage_of(run, within), cause)
+            raise
+
+    def _values(self, path: Path | None, key: tuple) -> np.ndarray:
         fill = np.nan if self.dtype.kind == "f" else 0
         array = None
         if path is not None:
@@ -66,6 +78,12 @@ class Stacked(BackendArray):
             )
             whole[window] = array[window]
         return whole[key]
+
+
+def _split(path: Path) -> tuple[Path, str]:
+    """The run, and the path within it, of an array."""
+    run = next((p for p in path.parents if (p / names.SAMPLING).is_dir()), path.parent)
+    return run, path.relative_to(run).as_posix()
 
 
 def stack(group: xr.Dataset, path: str, labels, paths, most) -> xr.Dataset:

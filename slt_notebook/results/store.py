@@ -17,8 +17,11 @@ import xarray as xr
 
 from slt_notebook import names
 from slt_notebook.errors import InputError, StoreError, nearest, say
+from slt_notebook.results.integrity.damage import damage_of
+from slt_notebook.results.integrity.verify import refuse, verify
 
 _META = "zarr.json"
+_ORIGIN = "slt_origin"  # in a variable's encoding: its run and its path there
 _FOREIGN = "sampling_loss_micro"  # a variable that only stores of devinterp have
 
 
@@ -37,7 +40,9 @@ def open_run(path: str | os.PathLike) -> xr.DataTree:
         versions and model fingerprint in its attrs.
 
     Raises:
-        StoreError: No run there, a corrupt run, or one written by a newer version of the kit.
+        StoreError: No run there, a corrupt run (metadata that does not match its digest, chunk
+            files that are missing although their draws are done), or one written by a newer
+            version of the kit.
     """
     return _open_store(Path(path).expanduser())
 
@@ -47,6 +52,9 @@ def _open_store(root: Path) -> xr.DataTree:
     _check_root(root)
     groups = {"/": xr.Dataset(attrs=_root_attrs(root))}
     _check_schema(root, groups["/"].attrs)
+    verify(root)
+    for key in (names.A_DIGEST, names.A_ARRAYS):
+        groups["/"].attrs.pop(key, None)
     groups[f"/{names.SAMPLING}"] = _open_group(root, names.SAMPLING)
     for name in _probe_folders(root):
         groups[f"/{names.PROBE}/{name}"] = _open_group(root, f"{names.PROBE}/{name}")
@@ -98,13 +106,18 @@ def read(array: xr.DataArray) -> np.ndarray:
     """Return the values of a lazily opened array.
 
     Raises:
-        StoreError: A chunk cannot be read: a copy that was cut short, or a damaged disk.
+        StoreError: A chunk cannot be read or does not match its checksum: a copy that was cut
+            short, or a damaged disk.  The message names array, chunk, chain and draws.
     """
     try:
         return array.values
-    except (MemoryError, InputError):
+    except (MemoryError, InputError, StoreError):
         raise
     except Exception as cause:
+        if _ORIGIN in array.encoding:
+            root, path = array.encoding[_ORIGIN]
+            what = f"{array.name!r} that cannot be read"
+            refuse(Path(root), damage_of(Path(root), path), cause, what)
         raise StoreError(
             say(
                 f"{array.name!r} that cannot be read ({type(cause).__name__}: {cause})",
@@ -170,10 +183,15 @@ def _open_group(root: Path, group: str) -> xr.Dataset:
         opened = xr.open_dataset(
             root, engine="zarr", group=group, consolidated=False, chunks=None, decode_times=False
         )
+        for part in (opened, *opened.variables.values()):
+            part.attrs.pop(names.A_DIGEST, None)
+        for name, variable in opened.variables.items():
+            variable.encoding[_ORIGIN] = (str(root), f"{group}/{name}")
         return plain_text(opened)
     except (MemoryError, StoreError):
         raise
     except Exception as cause:  # truncated JSON, a missing group, an unknown codec, ...
+        refuse(root, damage_of(root, group), cause)
         raise _unreadable(f"{root}/{group}", cause) from cause
 
 

@@ -20,6 +20,7 @@ import xarray as xr
 
 from slt_notebook import names
 from slt_notebook.errors import InputError, StoreError, StoreMismatch, nearest, say
+from slt_notebook.results.integrity.verify import verify
 from slt_notebook.results.stacked import LEADING, run_attrs, stack
 from slt_notebook.results.store import as_tree, group_of, open_run, probe_groups
 
@@ -48,13 +49,16 @@ def open_sweep(folder: str | os.PathLike) -> xr.DataTree:
         raise StoreError(
             say(f"'{root}', none of whose runs has begun", "at least one", "sample it first")
         )
+    for row in runs:
+        verify(root / row["path"])
     attrs = {r["path"]: run_attrs(root / r["path"]) for r in runs}
     _check_same_settings(attrs)
     labels = {d: list(dict.fromkeys(r[_KEY[d]] for r in rows)) for d in LEADING}
     paths = {tuple(r[_KEY[d]] for d in LEADING): root / r["path"] for r in runs}
     model = open_run(root / runs[0]["path"])
     most = {k: max(_lengths(a)[k] for a in attrs.values()) for k in (names.STEP, names.DRAW)}
-    first = attrs[runs[0]["path"]]
+    private = (names.A_DIGEST, names.A_ARRAYS)
+    first = {k: v for k, v in attrs[runs[0]["path"]].items() if k not in private}
     groups = {"/": xr.Dataset(attrs=first | {"slt_sweep": str(root.name)})}
     for path in [names.SAMPLING, *(f"{names.PROBE}/{p}" for p in probe_groups(model))]:
         groups[f"/{path}"] = stack(group_of(model, path), path, labels, paths, most)

@@ -10,7 +10,13 @@ import numpy as np
 import zarr
 
 from slt_notebook import names
-from slt_notebook.runs.store.arrays import array_of, group_of, new_array, values_of
+from slt_notebook.runs.store.arrays import (
+    array_of,
+    group_of,
+    new_array,
+    unreadable,
+    values_of,
+)
 
 STATE_CHUNK = 1 << 24
 """Coordinates of a kernel state in one chunk."""
@@ -21,7 +27,7 @@ SLOT = "slot"
 def create_checkpoint(root: zarr.Group, count: int) -> None:
     """Makes the group of checkpoints of `count` chains, which have none yet."""
     group = root.create_group(names.CHECKPOINT)
-    new_array(group, CURSOR, (count, 2), (1, 2), (names.CHAIN, SLOT), "i8", -1)
+    new_array(group, CURSOR, (count, 2), (1, 2), (names.CHAIN, SLOT), "i8", -1, filled=True)
 
 
 def steps_reached(root: zarr.Group) -> np.ndarray:
@@ -74,6 +80,7 @@ def read_checkpoint(root: zarr.Group, rows: Sequence[int]) -> tuple[int, list[np
 
     Raises:
         KeyError: the checkpoints were taken out of the store.
+        StoreError: a state does not match its checksum.
     """
     group = group_of(root, names.CHECKPOINT)
     cursor = values_of(group, CURSOR)[list(rows)]
@@ -89,10 +96,14 @@ def read_checkpoint(root: zarr.Group, rows: Sequence[int]) -> tuple[int, list[np
     )
     state = []
     for name in (names.POSITION, *leaves):
-        picked = [
-            np.asarray(array_of(group, name)[row, int(np.flatnonzero(cursor[i] == steps)[0])])
-            for i, row in enumerate(rows)
-        ]
+        array = array_of(group, name)
+        try:
+            picked = [
+                np.asarray(array[row, int(np.flatnonzero(cursor[i] == steps)[0])])
+                for i, row in enumerate(rows)
+            ]
+        except (ValueError, RuntimeError, OSError) as cause:
+            raise unreadable(group, name, cause) from cause
         state.append(np.stack(picked))
     return steps, state
 
@@ -111,7 +122,6 @@ def _write_row(array: zarr.Array, row: int, slot: int, values: np.ndarray) -> No
         array[row, slot] = values
         return
     width = array.chunks[-1]
-    array = array.with_config({"write_empty_chunks": True})  # else it looks whether all is NaN
     for start in range(0, values.shape[-1], width):
         part = slice(start, min(start + width, values.shape[-1]))
         array[row : row + 1, slot : slot + 1, ..., part] = values[None, None, ..., part]

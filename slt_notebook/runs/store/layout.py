@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import zarr
@@ -19,8 +20,9 @@ import zarr
 import slt_notebook
 from slt_notebook import names
 from slt_notebook.models.probes import Probe
+from slt_notebook.results.integrity import sealed
 from slt_notebook.runs.plan.settings import CONTROLS, Task
-from slt_notebook.runs.store.arrays import array_of, group_of, new_array, new_coordinate
+from slt_notebook.runs.store.arrays import array_of, folder_of, group_of, new_array, new_coordinate
 from slt_notebook.runs.store.checkpoint import create_checkpoint
 
 CHUNK_BYTES = 8 << 20
@@ -67,8 +69,12 @@ def create(
             names.A_VERSIONS: json.dumps(versions()),
             names.A_MODEL: task.model,
             names.A_CREATED: datetime.now(UTC).isoformat(timespec="seconds"),
+            names.A_CHECKSUMS: "crc32c",
+            names.A_ARRAYS: sealed.array_paths(new, {}),
         }
     )
+    for file in new.rglob(sealed.META):
+        sealed.write_metadata(file.parent, sealed.read_metadata(file.parent))
     new.replace(path)
 
 
@@ -83,9 +89,9 @@ def _create_sampling(root: zarr.Group, task: Task, dim: int) -> None:
         new_array(sampling, name, (count, task.draws), (1, STEP_CHUNK), dims)
     for name in (names.CONTROL_LOSS, names.CONTROL_INIT_LOSS):
         dims = (names.CHAIN, names.CONTROL)
-        new_array(sampling, name, (count, CONTROLS), (1, CONTROLS), dims)
-    new_array(sampling, names.STATUS, (count,), (1,), (names.CHAIN,), "i1", 0)
-    new_array(sampling, names.STATUS_STEP, (count,), (1,), (names.CHAIN,), "i4", -1)
+        new_array(sampling, name, (count, CONTROLS), (1, CONTROLS), dims, filled=True)
+    new_array(sampling, names.STATUS, (count,), (1,), (names.CHAIN,), "i1", 0, filled=True)
+    new_array(sampling, names.STATUS_STEP, (count,), (1,), (names.CHAIN,), "i4", -1, filled=True)
     new_coordinate(sampling, names.CHAIN, np.array(task.chains))
     new_coordinate(sampling, names.STEP, np.arange(task.steps))
     new_coordinate(sampling, names.DRAW, np.arange(task.draws))
@@ -155,23 +161,38 @@ def _create_tokens(group: zarr.Group, probe: Probe, dims: tuple[str, ...]) -> No
 def extend(root: zarr.Group, task: Task, probes: Sequence[Probe]) -> None:
     """Makes the arrays of a run as long as `task`, which asks for more draws than before."""
     sampling = group_of(root, names.SAMPLING)
-    count = len(task.chains)
     for name in PER_STEP:
-        array_of(sampling, name).resize((count, task.steps))
+        _lengthen(sampling, name, 1, task.steps)
     for name in PER_DRAW:
-        array_of(sampling, name).resize((count, task.draws))
+        _lengthen(sampling, name, 1, task.draws)
     _extend_index(sampling, names.STEP, task.steps)
     _extend_index(sampling, names.DRAW, task.draws)
     for probe in probes:
         group = group_of(root, f"{names.PROBE}/{probe.name}")
-        losses = array_of(group, names.LOSS)
-        losses.resize((count, task.draws, *losses.shape[2:]))
+        _lengthen(group, names.LOSS, 1, task.draws)
         _extend_index(group, names.DRAW, task.draws)
-    sampling.attrs[names.A_DRAWS] = task.draws
-    root.attrs[names.A_TASK] = task.to_json()
+    _set_attribute(folder_of(sampling), names.A_DRAWS, task.draws)
+    _set_attribute(folder_of(root), names.A_TASK, task.to_json())
 
 
 def _extend_index(group: zarr.Group, name: str, size: int) -> None:
-    array = array_of(group, name)
-    array.resize((size,))
-    array[:] = np.arange(size)
+    _lengthen(group, name, 0, size)
+    array_of(group, name)[:] = np.arange(size)
+
+
+# Zarr would write new metadata under the digest of the old; a run killed before the next write
+# would then not open.
+
+
+def _lengthen(group: zarr.Group, name: str, axis: int, size: int) -> None:
+    folder = folder_of(group, name)
+    doc = sealed.read_metadata(folder)
+    doc["shape"][axis] = size
+    sealed.write_metadata(folder, doc, names.A_DIGEST in doc["attributes"])
+
+
+def _set_attribute(folder: Path, name: str, value: Any) -> None:
+    doc = sealed.read_metadata(folder)
+    seal = names.A_DIGEST in doc["attributes"]  # not in a store of before
+    doc["attributes"][name] = value
+    sealed.write_metadata(folder, doc, seal)

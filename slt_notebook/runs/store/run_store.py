@@ -17,10 +17,11 @@ from filelock import FileLock, Timeout
 from slt_notebook import names
 from slt_notebook.errors import StoreError, say
 from slt_notebook.models.probes import Probe
+from slt_notebook.results.integrity.verify import verify
 from slt_notebook.runs.plan.settings import Task
 from slt_notebook.runs.plan.task import compare
 from slt_notebook.runs.store import checkpoint, layout
-from slt_notebook.runs.store.arrays import array_of, group_of, values_of
+from slt_notebook.runs.store.arrays import array_of, group_of, unreadable, values_of
 
 
 class RunStore:
@@ -58,8 +59,8 @@ class RunStore:
             `"new"`, `"same"` or `"more"`.
 
         Raises:
-            StoreError: a folder that is no run, a newer schema, a store in use, a full or
-                read-only disk.
+            StoreError: a folder that is no run, a newer schema, a damaged store, a store in use, a
+                full or read-only disk.
             StoreMismatch: the store holds another task.
         """
         self.acquire()
@@ -126,9 +127,11 @@ class RunStore:
                 )
             )
         relation = compare(str(stored), task)
-        self._group = group
+        verify(self.path, checkpoint=True)
         if relation == "more":
             layout.extend(group, task, probes)
+            group = zarr.open_group(str(self.path), mode="r+")
+        self._group = group
         return relation
 
     def close(self) -> None:
@@ -146,7 +149,10 @@ class RunStore:
         array = array_of(group_of(self.group, group), name)
         for row, value in zip(rows, values, strict=True):
             if len(value):
-                array[row, start : start + len(value)] = value
+                try:
+                    array[row, start : start + len(value)] = value
+                except (ValueError, RuntimeError) as cause:  # a part of a chunk is read first
+                    raise unreadable(group_of(self.group, group), name, cause) from cause
 
     def write_chain(self, name: str, rows: Sequence[int], values: np.ndarray) -> None:
         """Writes one value (or row of values) per chain, in `sampling`."""

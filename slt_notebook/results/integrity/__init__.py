@@ -1,0 +1,1 @@
+"""Whether the files of a run are complete and unchanged."""

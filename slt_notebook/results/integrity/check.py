@@ -1,0 +1,135 @@
+"""Check whether a run, or every run of a sweep, is complete and undamaged."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from slt_notebook import names
+from slt_notebook.errors import InputError, StoreError, nearest, say
+from slt_notebook.results.integrity.chunks import Loss
+from slt_notebook.results.integrity.damage import damage_of
+from slt_notebook.results.integrity.sealed import array_paths, attributes, has_checksums
+from slt_notebook.results.integrity.verify import losses
+from slt_notebook.results.sweep import read_index
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was verified of a run or a sweep, and what is lost.
+
+    Attributes:
+        path: The run or the folder of the sweep.
+        table: One row for each run: arrays, chunks and bytes that were read, the checksum that its
+            chunks carry ("crc32c", or "none" in stores of before), and how many things are lost.
+        lost: What is lost, by the path of the run.
+    """
+
+    path: str
+    table: pd.DataFrame
+    lost: dict[str, tuple[Loss, ...]]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is lost."""
+        return not any(self.lost.values())
+
+    def __str__(self) -> str:
+        lines = []
+        for path, row in self.table.iterrows():
+            state = f"{row['lost']} lost" if row["lost"] else "complete"
+            checks = f"checksums: {row['checksums']}"
+            if row["checksums"] == "none":
+                checks += " (written before there were any; only decoding was tested)"
+            size = f"{row['arrays']} arrays, {row['chunks']} chunks, {row['bytes'] / 1e6:,.1f} MB"
+            lines.append(f"{path}: {state}; {size}; {checks}")
+            lines += [f"  {loss}" for loss in self.lost[str(path)]]
+        if not self.ok:
+            lines.append("What to do: copy it again from where it is whole, or `--repair` it.")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(str(self))}</pre>"
+
+
+def check(run: Any) -> Check:
+    """Read every chunk of a run, or of all runs of a sweep, and return what is lost.
+
+    Args:
+        run: A path, a `Run` or `Sweep` with a store, or a tree opened from one.
+
+    Returns:
+        A `Check`: print it, or ask whether it is `ok`.
+
+    Raises:
+        StoreError: No run there.
+        InputError: A run that has no store.
+    """
+    root = path_of(run)
+    lost, rows = {}, {}
+    for path in runs_at(root):
+        found, arrays, chunks, size = check_run(path)
+        attrs = attributes(path)
+        rows[str(path)] = {
+            "arrays": arrays,
+            "chunks": chunks,
+            "bytes": size,
+            "checksums": "crc32c" if has_checksums(attrs) else "none",
+            "lost": len(found),
+        }
+        lost[str(path)] = tuple(found)
+    return Check(str(root), pd.DataFrame.from_dict(rows, orient="index"), lost)
+
+
+def path_of(run: Any) -> Path:
+    """Return the folder of a run or a sweep.
+
+    Raises:
+        StoreError: None there.  InputError: A run that has no store.
+    """
+    if not isinstance(run, str | os.PathLike):
+        source = getattr(run, "path", None) if not hasattr(run, "encoding") else None
+        source = source or getattr(run, "encoding", {}).get("source")
+        if not isinstance(source, str | os.PathLike):
+            got = f"{type(run).__name__} without a store"
+            raise InputError(say(got, "a path, or a run with a store", "pass its path"))
+        run = source
+    root = Path(run).expanduser()
+    if not root.is_dir():
+        here = [p.name for p in root.parent.glob("*")] if root.parent.is_dir() else []
+        got = f"no folder at '{root}'{nearest(root.name, here)}"
+        raise StoreError(say(got, "a run or a sweep", "check the path"))
+    return root
+
+
+def runs_at(root: Path) -> list[Path]:
+    """Return the run at `root`, or the runs of the sweep in that folder."""
+    if (root / names.SWEEP_INDEX).exists():
+        paths = [root / row["path"] for row in read_index(root)["runs"]]
+        return [p for p in paths if p.exists()]
+    known = (names.SAMPLING, "zarr.json")
+    if not any((root / name).exists() for name in known):
+        got = f"'{root}', which is neither a run nor a sweep"
+        raise StoreError(say(got, "the folder of a run", "check the path"))
+    return [root]
+
+
+def check_run(root: Path) -> tuple[list[Loss], int, int, int]:
+    """Return what is lost of one run, and how many arrays, chunks and bytes were read."""
+    found = losses(root, checkpoint=True)
+    attrs = attributes(root)
+    paths = array_paths(root, attrs, checkpoint=True)
+    chunks = size = 0
+    for path in paths:
+        found += damage_of(root, path)
+        for file in (root / path / "c").rglob("*"):
+            if file.is_file():
+                chunks, size = chunks + 1, size + file.stat().st_size
+    chunked = {loss.array for loss in found if loss.chunk}
+    found = [loss for loss in found if loss.chunk or loss.array not in chunked]
+    return found, len(paths), chunks, size

@@ -1,0 +1,96 @@
+"""The metadata of a run (`zarr.json` files), each sealed with a digest of its own content.
+
+The digest stands in the attributes of the file, so that a file is replaced together with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from slt_notebook import names
+
+META = "zarr.json"
+
+
+def digest(doc: Mapping[str, Any]) -> str:
+    """Return the digest of the content of a `zarr.json`, which does not count the digest itself."""
+    attrs = {k: v for k, v in doc.get("attributes", {}).items() if k != names.A_DIGEST}
+    text = json.dumps({**doc, "attributes": attrs}, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def write_metadata(folder: Path, doc: Mapping[str, Any], seal: bool = True) -> None:
+    """Write the `zarr.json` of a folder, whole or not at all, with its digest if `seal`."""
+    attrs = {k: v for k, v in doc.get("attributes", {}).items() if k != names.A_DIGEST}
+    sealed = {**doc, "attributes": attrs}
+    if seal:
+        attrs[names.A_DIGEST] = digest(sealed)
+    folder.mkdir(parents=True, exist_ok=True)
+    new = folder / f".{META}.new"
+    new.write_text(json.dumps(sealed, indent=2), encoding="utf-8")
+    new.replace(folder / META)
+
+
+def read_metadata(folder: Path) -> dict[str, Any]:
+    """Return the `zarr.json` of a folder as it is.
+
+    Raises:
+        ValueError: None there, or not readable; the message says which.
+    """
+    try:
+        doc = json.loads((folder / META).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"its {META} is missing") from None
+    except (OSError, ValueError, RecursionError) as cause:
+        raise ValueError(f"its {META} cannot be read ({type(cause).__name__}: {cause})") from cause
+    if not isinstance(doc, dict) or not isinstance(doc.get("attributes", {}), dict):
+        raise ValueError(f"its {META} holds something else")
+    return doc
+
+
+def read_sealed(folder: Path) -> dict[str, Any]:
+    """Return the `zarr.json` of a folder, compared with its digest.
+
+    Raises:
+        ValueError: None there, not readable, or changed; the message says which.
+    """
+    doc = read_metadata(folder)
+    if doc.get("attributes", {}).get(names.A_DIGEST) != digest(doc):
+        raise ValueError(f"its {META} does not match its digest")
+    return doc
+
+
+def has_checksums(attrs: Mapping[str, Any]) -> bool:
+    """Whether the attributes of a run's root say that it carries checksums."""
+    return any(k in attrs for k in (names.A_CHECKSUMS, names.A_DIGEST, names.A_ARRAYS))
+
+
+def attributes(root: Path) -> dict[str, Any]:
+    """Return the attributes of a run, or none where they cannot be read."""
+    try:
+        return read_metadata(root).get("attributes", {})
+    except ValueError:
+        return {}
+
+
+def array_paths(root: Path, attrs: Mapping[str, Any], checkpoint: bool = False) -> list[str]:
+    """Return the paths of the arrays that a run has, or must have."""
+    paths = [str(p) for p in attrs.get(names.A_ARRAYS, [])]
+    if not paths:  # a store of before, which does not list them
+        here = [p.parent for g in (names.SAMPLING, names.PROBE) for p in (root / g).rglob(META)]
+        paths = sorted(p.relative_to(root).as_posix() for p in here if not _is_group(p))
+    if checkpoint:
+        states = sorted(p.name for p in (root / names.CHECKPOINT).glob("*/"))
+        paths += [f"{names.CHECKPOINT}/{name}" for name in states if not name.startswith(".")]
+    return paths
+
+
+def _is_group(folder: Path) -> bool:
+    try:
+        return read_metadata(folder).get("node_type") == "group"
+    except ValueError:
+        return False
