@@ -99,6 +99,15 @@ export class Corpus {
     return -1;
   }
 
+  /** A range of one example as flat tokens [from, to); [-1, -1] where it is not on show. */
+  span(range: { example: string; tokens: [number, number] } | null): [number, number] {
+    if (!range) return [-1, -1];
+    const { example, tokens } = range;
+    const from = this.find({ example, token: tokens[0] });
+    const last = this.find({ example, token: tokens[1] - 1 });
+    return from >= 0 && last >= from ? [from, last + 1] : [-1, -1];
+  }
+
   place(k: number): Place {
     return { example: this.examples[this.exampleOf(k)], token: this.token[k] };
   }

@@ -4,6 +4,7 @@
 import type { RenderProps } from "../base/afm";
 import { watch } from "../base/afm";
 import { stepClass } from "../base/color";
+import { card } from "./card";
 import type { Corpus } from "./corpus";
 import { visible } from "./corpus";
 import { download, fill, h, toggle } from "../base/dom";
@@ -12,6 +13,8 @@ import type { Part } from "../base/focus";
 import type { NotesLink, Placed } from "../notes/notes";
 import { csvOf, help, legend, panelCss, ranks, sure, twin, written } from "./panel";
 import type { Source } from "./panel";
+import { actionOf } from "./keys";
+import type { Actions } from "./keys";
 import { hits } from "./search";
 import { Strip, stripCss } from "./strip";
 import { Tip } from "../base/tip";
@@ -111,27 +114,6 @@ export function viewer(props: RenderProps, options: Options): Viewer {
     if (on) twin(table, corpus, source, pick);
   };
 
-  const card = (k: number): Node[] => {
-    const s = source;
-    const lines: Node[] = [];
-    if (k !== s.skip) {
-      const known = sure(s, k);
-      lines.push(h("div.big", {}, `${written(s, k)} ${s.unit}`));
-      if (s.scale === "diverging" && s.value[k]) {
-        lines.push(h("div", {}, s.value[k] < 0 ? `\u25bc ${s.negative}` : `\u25b2 ${s.positive}`));
-      }
-      const sign = known === null ? "" : known ? "; 95 % interval leaves 0 out" : "; 95 % interval holds 0";
-      lines.push(h("p.quiet", {}, `rank ${rank(k)} of ${corpus.count}${sign}`));
-    }
-    const id = corpus.id ? ` \u00b7 id ${corpus.id[k]}` : "";
-    lines.push(h("p", {}, h("span.tok", {}, visible(corpus.text[k])), h("span.quiet", {}, ` ${corpus.where(k)}${id}`)));
-    lines.push(...options.more(k));
-    for (const { anchor, text, number } of threads) {
-      if (anchor && k >= anchor.from && k < anchor.to) lines.push(h("p.memo", {}, `${number}. ${text.slice(0, 200)}`));
-    }
-    return lines;
-  };
-
   const drawTip = (k = -1) => {
     const at = k >= 0 ? k : locked;
     const span = at >= 0 && root.isConnected ? strip.span(at) : null;
@@ -140,7 +122,7 @@ export function viewer(props: RenderProps, options: Options): Viewer {
     const place = span.getClientRects()[0];
     // Scrolled away, in the strip or in whatever the page scrolls: no box for what is not in sight.
     const seen = place && document.elementFromPoint(place.left + 1, place.top + place.height / 2);
-    if (seen && box.contains(seen)) tip.show(span, card(at));
+    if (seen && box.contains(seen)) tip.show(span, card(corpus, source, at, rank(at), options.more(at), threads));
     else tip.hide();
   };
 
@@ -198,13 +180,7 @@ export function viewer(props: RenderProps, options: Options): Viewer {
   };
 
   /** The chosen range as flat tokens [from, to); empty where there is none. */
-  const range = (): [number, number] => {
-    const span = focus?.range;
-    if (!span) return [-1, -1];
-    const from = corpus.find({ example: span.example, token: span.tokens[0] });
-    const last = corpus.find({ example: span.example, token: span.tokens[1] - 1 });
-    return from >= 0 && last >= from ? [from, last + 1] : [-1, -1];
-  };
+  const range = (): [number, number] => corpus.span(focus?.range ?? null);
 
   /** Focus token k; where a click keeps the tooltip, a second one lets it go. */
   const pick = (k: number) => {
@@ -265,44 +241,27 @@ export function viewer(props: RenderProps, options: Options): Viewer {
   const saveCsv = () =>
     download(`${title.replace(/\W+/g, "_").toLowerCase()}.csv`, csvOf(corpus, source), "text/csv");
 
-  /** Answer a key; true if it meant something here. */
-  const keyed = (event: KeyboardEvent): boolean => {
-    const { key, shiftKey, ctrlKey, metaKey } = event;
-    const edge = key === "Home" || key === "End";
-    if (!focus || event.altKey || ((ctrlKey || metaKey) && !edge)) return false;
-    const k = Math.max(0, cursor);
-    const e = corpus.exampleOf(k);
-    const anywhere: Record<string, () => void> = {
-      "?": () => keys.click(),
-      "/": () => find.focus(),
-      "[": () => options.metric(-1),
-      "]": () => options.metric(1),
-      Escape: () => {
-        if (focus!.focus || focus!.range) {
-          focus!.setFocus(null);
-          focus!.setRange(null);
-        } else focus!.setPins([]);
-        focus!.setHover(null);
-      },
-    };
-    const inStrip: Record<string, () => void> = {
-      ArrowLeft: () => go(k - 1, shiftKey),
-      ArrowRight: () => go(cursor + 1, shiftKey),
-      ArrowUp: () => go(strip.line(k, -1), shiftKey),
-      ArrowDown: () => go(strip.line(k, 1), shiftKey),
-      Home: () => go(ctrlKey ? 0 : corpus.start[e], shiftKey),
-      End: () => go(ctrlKey ? corpus.count - 1 : corpus.start[e + 1] - 1, shiftKey),
-      PageUp: () => go(k - 250, shiftKey),
-      PageDown: () => go(k + 250, shiftKey),
-      n: () => go(strongest(1)),
-      p: () => go(strongest(-1)),
-      a: writeNote,
-      Enter: () => pick(k),
-      " ": () => focus!.togglePin(corpus.place(k)),
-    };
-    const act = anywhere[key] ?? (event.target === box ? inStrip[key] : undefined);
-    act?.();
-    return !!act;
+  const actions: Actions = {
+    help: () => keys.click(),
+    find: () => find.focus(),
+    metric: options.metric,
+    clear: () => {
+      if (focus!.focus || focus!.range) {
+        focus!.setFocus(null);
+        focus!.setRange(null);
+      } else focus!.setPins([]);
+      focus!.setHover(null);
+    },
+    move: go,
+    line: (from, step) => strip.line(from, step),
+    strongest: (step) => go(strongest(step)),
+    note: writeNote,
+    pick: () => pick(Math.max(0, cursor)),
+    pin: () => focus!.togglePin(corpus.place(Math.max(0, cursor))),
+  };
+  const at = () => {
+    const e = corpus.exampleOf(Math.max(0, cursor));
+    return { cursor, start: corpus.start[e], stop: corpus.start[e + 1], count: corpus.count };
   };
 
   // What stands where ------------------------------------------------------------------------------
@@ -368,7 +327,8 @@ export function viewer(props: RenderProps, options: Options): Viewer {
   on(root, "keydown", (event: KeyboardEvent) => {
     // Notebook hosts have shortcuts of one letter: none of ours, and no typing, may reach them.
     const typing = (event.target as Element).matches("input, textarea, select");
-    const meant = !typing && keyed(event);
+    const meant = typing || !focus ? undefined : actionOf(event, event.target === box, at, actions);
+    meant?.();
     if (meant) event.preventDefault();
     if (meant || typing) event.stopPropagation();
   });

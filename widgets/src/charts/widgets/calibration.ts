@@ -1,11 +1,10 @@
 // Which setting was chosen, and on what evidence?  A surface of settings; a click opens its traces.
 import type { RenderProps } from "../../base/afm";
-import { watch } from "../../base/afm";
-import { unpack } from "../../base/codec";
+import type { Rows, Shell } from "../../base/chart_shell";
+import { chartShell, csvButton, toolbar } from "../../base/chart_shell";
 import type { PayloadMeta } from "../../base/codec";
-import { csv, download, fill, h, show, table } from "../../base/dom";
-import { mount } from "../../base/mount";
-import { useTheme } from "../../base/theme";
+import { fill, h, show, table } from "../../base/dom";
+import { mountData } from "../../base/mount";
 import { quantile, ticks } from "../series";
 import { CHAIN_CSS, DASHES, line, s, scale } from "../../base/svg";
 import css from "../styles/calibration.css";
@@ -47,46 +46,36 @@ class Calibration {
   private readonly root = h("div", { class: "calibration", role: "group", "aria-label": "Calibration" });
   private readonly surface = h("div");
   private readonly detail = h("div", { role: "status" });
-  private readonly twin = h("div", { hidden: true });
+  private readonly shell: Shell;
   private metric = "llc";
   private at: number;
 
   constructor(
-    private readonly props: RenderProps,
+    props: RenderProps,
     private readonly meta: Meta,
     private readonly trace: Float32Array,
   ) {
-    const { el, model, signal } = props;
-    fill(el, this.root);
-    useTheme(this.root, "calibration", CSS, signal);
-    const given = model.get("selected") as number;
+    const shell = (this.shell = chartShell(props, this.root, "calibration", CSS));
+    const given = shell.get<number>("selected");
     this.at = given >= 0 && given < meta.cells.length ? given : Math.max(0, meta.chosen);
     const pick = h("select", { "aria-label": "Number in the cells", onchange: () => ((this.metric = pick.value), this.drawSurface()) }, ...METRICS.map(([key, label]) => h("option", { value: key }, label)));
-    const again = h("button", { "aria-pressed": "false", onclick: () => this.toggleTable(again) }, "Table");
-    const save = h("button", { onclick: () => download("calibration.csv", csv(this.rows()), "text/csv") }, "CSV");
+    const buttons = [shell.tableButton(() => this.showTable()), csvButton("calibration.csv", () => this.rows())];
     fill(
       this.root,
       h("p", { class: "reason" }, h("b", {}, meta.ok ? "\u2713 " : "\u2715 "), meta.reason),
-      h("div", { class: "bar" }, h("span", {}, "Cells show"), pick, h("span", { class: "grow" }), again, save),
+      toolbar([h("span", {}, "Cells show"), pick], buttons),
       h("div", { class: "two" }, this.surface, this.detail),
-      this.twin,
+      shell.twin,
       h("p", { class: "foot" }, "Full cells can be trusted; dashed ones say why not. The thick frame is the chosen setting. Click a cell, or use the arrow keys, to see its traces."),
     );
-    watch(model, ["selected"], () => this.follow(), signal);
-    let width = 0;
-    const observer = new ResizeObserver(() => {
-      if (Math.abs(this.detail.clientWidth - width) < 2) return;
-      width = this.detail.clientWidth;
-      this.drawDetail();
-    });
-    observer.observe(this.detail);
-    signal?.addEventListener("abort", () => observer.disconnect());
+    shell.follow(["selected"], () => this.follow());
+    shell.onWidth(this.detail, () => this.drawDetail());
     this.drawSurface();
     this.drawDetail();
   }
 
   private follow(): void {
-    const given = this.props.model.get("selected") as number;
+    const given = this.shell.get<number>("selected");
     if (given === this.at || given < 0 || given >= this.meta.cells.length) return;
     this.at = given;
     this.drawSurface();
@@ -95,8 +84,7 @@ class Calibration {
 
   private select(k: number, focus = true): void {
     this.at = k;
-    this.props.model.set("selected", k);
-    this.props.model.save_changes();
+    this.shell.set("selected", k);
     this.drawSurface();
     this.drawDetail();
     if (focus) this.surface.querySelector<HTMLElement>('[aria-selected="true"]')?.focus();
@@ -264,25 +252,18 @@ class Calibration {
     return s("svg", { class: "chart", role: "img", "aria-label": label, viewBox: `0 0 ${width} 142`, height: 142 }, ...parts);
   }
 
-  private rows(): (string | number)[][] {
+  private rows(): Rows {
     const names = Object.keys(this.meta.cells[0]);
     return [names, ...this.meta.cells.map((cell) => names.map((name) => (typeof cell[name] === "number" ? (cell[name] as number) : String(cell[name] ?? ""))))];
   }
 
-  private toggleTable(button: HTMLElement): void {
-    this.twin.hidden = !this.twin.hidden;
-    button.setAttribute("aria-pressed", String(!this.twin.hidden));
-    if (this.twin.hidden) return;
+  private showTable(): void {
     const [head, ...body] = this.rows();
     const text = (v: string | number) => (typeof v === "number" ? show(v, false, 4) : v);
-    fill(this.twin, table(`All ${body.length} settings`, head.map((name) => `${name}#`), body.map((row) => h("tr", {}, ...row.map((v) => h("td.num", {}, text(v)))))));
+    fill(this.shell.twin, table(`All ${body.length} settings`, head.map((name) => `${name}#`), body.map((row) => h("tr", {}, ...row.map((v) => h("td.num", {}, text(v)))))));
   }
 }
 
-export default mount(async (props) => {
-  const meta = props.model.get("meta") as Meta;
-  const data = await unpack(meta, props.model.get("payload"));
-  if (props.signal?.aborted) return;
+export default mountData<Meta>((props, meta, data) => {
   new Calibration(props, meta, data.trace as Float32Array);
-  props.el.dataset.sltReady = String(Date.now());
 });

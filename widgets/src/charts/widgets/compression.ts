@@ -1,90 +1,62 @@
 // How far can the model be compressed, and does its LLC say how far?  Loss gap against level with a
 // tolerance that is dragged, the scatter that is fitted anew each time, and both over training.
 import type { RenderProps } from "../../base/afm";
-import { watch } from "../../base/afm";
-import { unpack } from "../../base/codec";
-import type { PayloadMeta } from "../../base/codec";
-import { csv, download, fill, h, show, table } from "../../base/dom";
-import { mount } from "../../base/mount";
-import { useTheme } from "../../base/theme";
-import { critical, fitLine, interval, r2, spearman } from "../fit";
+import type { Rows, Shell } from "../../base/chart_shell";
+import { chartShell, csvButton, toolbar } from "../../base/chart_shell";
+import { fill, h, show, table } from "../../base/dom";
+import { mountData } from "../../base/mount";
+import { chosenData, criticalName } from "../compression_data";
+import type { Chosen, Criticals, Meta, Subject } from "../compression_data";
+import { fitLine, interval, r2, spearman } from "../fit";
 import { axis, extent, frame } from "../plane";
 import type { Axis } from "../plane";
 import { CHAIN_CSS, line, s } from "../../base/svg";
 import css from "../styles/compression.css";
 
-interface Scheme {
-  label: string;
-  unit: string;
-  log: boolean;
-  grid: boolean;
-}
-
-interface Subject {
-  name: string;
-  steps: number[];
-  schemes: Scheme[];
-  predictors: string[];
-}
-
-interface Meta extends PayloadMeta {
-  subjects: Subject[];
-  tolerances: [number, number];
-}
-
 const CSS = CHAIN_CSS + css;
 const W = 400;
 const H = 300;
 const BOX = { left: 52, right: W - 12, top: 26, bottom: H - 40 };
-const CRITICAL = (scheme: Scheme) => (scheme.grid ? "critical bits a weight" : `critical ${scheme.unit}`);
 
 class Compression {
-  private readonly root = h("div", { role: "group", "aria-label": "Complexity against compression" });
+  private readonly root = h("div", { class: "compression", role: "group", "aria-label": "Complexity against compression" });
   private readonly answer = h("div", { class: "answer", role: "status" });
   private readonly curves = h("div", { class: "panel plot" });
   private readonly scatter = h("div", { class: "panel" });
   private readonly training = h("div", { class: "panel" });
   private readonly fits = h("div", { class: "panel" });
   private readonly foot = h("p", { class: "foot" });
-  private readonly twin = h("div", { hidden: true });
+  private readonly shell: Shell;
   private readonly selects: Record<string, HTMLSelectElement> = {};
   private y!: Axis;
   private dragging = false;
 
   constructor(
-    private readonly props: RenderProps,
+    props: RenderProps,
     private readonly meta: Meta,
     private readonly data: Record<string, ArrayLike<number>>,
   ) {
-    const { model, el, signal } = props;
-    fill(el, this.root);
-    useTheme(this.root, "compression", CSS, signal);
-    this.root.classList.add("compression");
-    const bar = h("div", { class: "bar" });
+    const shell = (this.shell = chartShell(props, this.root, "compression", CSS));
+    const pickers: HTMLElement[] = [];
     for (const [trait, label] of [["subject", "Model"], ["scheme", "Compression"], ["predictor", "Against"]] as const) {
-      const select = h("select", { "aria-label": label, onchange: () => this.set(trait, Number(select.value)) });
+      const select = h("select", { "aria-label": label, onchange: () => this.shell.set(trait, Number(select.value)) });
       this.selects[trait] = select;
-      bar.append(h("label", { class: "quiet" }, `${label} `, select));
+      pickers.push(h("label", { class: "quiet" }, `${label} `, select));
     }
-    const button = h("button", { "aria-pressed": "false", onclick: () => this.toggleTable(button) }, "Table");
-    this.selects.checkpoint = h("select", { "aria-label": "Checkpoint", onchange: () => this.set("checkpoint", Number(this.selects.checkpoint.value)) });
-    bar.append(this.selects.checkpoint, h("span", { class: "grow" }), button, h("button", { onclick: () => this.save() }, "CSV"));
-    fill(this.root, bar, this.answer, h("div", { class: "panels" }, this.curves, this.scatter, this.training, this.fits), this.twin, this.foot);
+    this.selects.checkpoint = h("select", { "aria-label": "Checkpoint", onchange: () => this.shell.set("checkpoint", Number(this.selects.checkpoint.value)) });
+    const table = shell.tableButton(() => this.showTable(this.criticals()));
+    const bar = toolbar([...pickers, this.selects.checkpoint], [table, csvButton("compression.csv", () => [this.heads(), ...this.rows(this.criticals())])]);
+    fill(this.root, bar, this.answer, h("div", { class: "panels" }, this.curves, this.scatter, this.training, this.fits), shell.twin, this.foot);
     this.curves.addEventListener("pointerdown", (e) => this.press(e));
     this.curves.addEventListener("pointermove", (e) => this.drag(e));
     this.curves.addEventListener("pointerup", () => (this.dragging = false));
     this.curves.addEventListener("keydown", (e) => this.key(e));
-    watch(model, ["subject", "scheme", "predictor", "tolerance", "checkpoint"], () => this.draw(), signal);
+    shell.follow(["subject", "scheme", "predictor", "tolerance", "checkpoint"], () => this.draw());
     this.draw();
   }
 
   private get(name: string): number {
-    return this.props.model.get(name) ?? 0;
-  }
-
-  private set(name: string, value: number): void {
-    this.props.model.set(name, value);
-    this.props.model.save_changes();
+    return this.shell.get<number>(name) ?? 0;
   }
 
   private get number(): number {
@@ -93,45 +65,14 @@ class Compression {
   private get subject(): Subject {
     return this.meta.subjects[this.number];
   }
-  private get scheme(): number {
-    return Math.min(this.get("scheme"), this.subject.schemes.length - 1);
+
+  /** The model and the scheme that are chosen now. */
+  private get chosen(): Chosen {
+    return chosenData(this.meta, this.data, this.number, Math.min(this.get("scheme"), this.subject.schemes.length - 1));
   }
 
-  private row(name: string, step: number): number[] {
-    const { steps, schemes } = this.subject;
-    const all = this.data[`${this.number}/${name}`];
-    const width = all.length / (steps.length * schemes.length);
-    const start = (step * schemes.length + this.scheme) * width;
-    return Array.from({ length: width }, (_, k) => all[start + k]);
-  }
-
-  private levels(): number[] {
-    const all = this.data[`${this.number}/knob`];
-    const width = all.length / this.subject.schemes.length;
-    return Array.from({ length: width }, (_, k) => all[this.scheme * width + k]).filter(Number.isFinite);
-  }
-
-  private predictor(k: number): number[] {
-    const { steps } = this.subject;
-    const all = this.data[`${this.number}/predictors`];
-    return steps.map((_, i) => all[k * steps.length + i]);
-  }
-
-  /** Critical level (bits of a grid) of every checkpoint, with the ends of its interval. */
-  private criticals(): { at: number[]; ends: [number, number][] } {
-    const levels = this.levels();
-    const { log, grid } = this.subject.schemes[this.scheme];
-    const tolerance = this.get("tolerance");
-    const of = (gap: number[]) => critical(levels, gap, tolerance, log, grid);
-    const at: number[] = [];
-    const ends: [number, number][] = [];
-    this.subject.steps.forEach((_, i) => {
-      const gap = this.row("gap", i);
-      const error = this.row("gap_stderr", i);
-      at.push(of(gap));
-      ends.push([-1.96, 1.96].map((z) => of(gap.map((v, k) => v + z * error[k]))).sort((a, b) => a - b) as [number, number]);
-    });
-    return { at, ends };
+  private criticals(): Criticals {
+    return this.chosen.criticals(this.get("tolerance"));
   }
 
   private options(): void {
@@ -162,7 +103,7 @@ class Compression {
     this.drawScatter(found);
     this.drawTraining(found.at);
     this.drawFits(found.at);
-    if (!this.twin.hidden) this.showTable(found);
+    this.shell.refreshTable();
   }
 
   private shade(i: number): number {
@@ -186,23 +127,22 @@ class Compression {
       const step = (event.target as Element).closest?.("[data-step]")?.getAttribute("data-step");
       if (step !== null && step !== undefined) {
         const i = this.subject.steps.indexOf(Number(step));
-        this.set("checkpoint", this.get("checkpoint") === i ? -1 : i);
+        this.shell.set("checkpoint", this.get("checkpoint") === i ? -1 : i);
       }
     });
     fill(host, chart);
   }
 
   private drawCurves(at: number[]): void {
-    const { subject, meta } = this;
-    const scheme = subject.schemes[this.scheme];
-    const levels = this.levels();
+    const { meta } = this;
+    const { subject, scheme, levels, gap: gapOf } = this.chosen;
     const tolerance = this.get("tolerance");
     const x = axis(extent(levels), [BOX.left, BOX.right], scheme.log);
     const y = axis([Math.min(meta.tolerances[0] / 3, tolerance), Math.max(meta.tolerances[1] * 4, tolerance)], [BOX.bottom, BOX.top], true, 0.02);
     this.y = y;
     const parts = frame(BOX, x, y, { x: scheme.unit, y: "", what: "Rise of the loss (nats) at each level" });
     subject.steps.forEach((_, i) => {
-      const gap = this.row("gap", i);
+      const gap = gapOf(i);
       const level = scheme.grid ? 2 ** at[i] : at[i];
       const mark = Number.isFinite(at[i]) ? [s("circle", { cx: x(level), cy: y(tolerance), r: 3.5 })] : [];
       parts.push(this.group(i, s("path", { class: "curve", d: line(levels.map((v, k) => [x(v), y(gap[k])] as const)) }), ...mark));
@@ -223,16 +163,15 @@ class Compression {
     this.chart(this.curves, "Loss gap against level", ...parts);
   }
 
-  private drawScatter({ at, ends }: { at: number[]; ends: [number, number][] }): void {
-    const { subject } = this;
-    const scheme = subject.schemes[this.scheme];
+  private drawScatter({ at, ends }: Criticals): void {
+    const { subject, scheme, predictor, llcError } = this.chosen;
     const k = Math.min(this.get("predictor"), subject.predictors.length - 1);
     const name = subject.predictors[k];
-    const value = this.predictor(k);
-    const error = k === 0 ? Array.from(this.data[`${this.number}/llc_mcse`]) : value.map(() => 0);
+    const value = predictor(k);
+    const error = k === 0 ? llcError : value.map(() => 0);
     const x = axis(extent(value.flatMap((v, i) => [v - 2 * error[i], v + 2 * error[i]])), [BOX.left, BOX.right]);
     const y = axis(extent([...at, ...ends.flat()]), [BOX.bottom, BOX.top]);
-    const parts = frame(BOX, x, y, { x: name, y: "", what: CRITICAL(scheme) });
+    const parts = frame(BOX, x, y, { x: name, y: "", what: criticalName(scheme) });
     const use = at.map((v, i) => i).filter((i) => Number.isFinite(at[i]) && Number.isFinite(value[i]));
     const [px, py] = [use.map((i) => value[i]), use.map((i) => at[i])];
     if (use.length > 2) {
@@ -262,13 +201,13 @@ class Compression {
     const i = this.get("checkpoint");
     this.foot.textContent =
       i >= 0 && i < subject.steps.length
-        ? `Step ${subject.steps[i]}: ${name} ${show(value[i])}, ${CRITICAL(scheme)} ${show(at[i])} (95 % over examples ${show(ends[i][0])} to ${show(ends[i][1])}).`
+        ? `Step ${subject.steps[i]}: ${name} ${show(value[i])}, ${criticalName(scheme)} ${show(at[i])} (95 % over examples ${show(ends[i][0])} to ${show(ends[i][1])}).`
         : "Colour: early checkpoints blue, late ones orange. Click one to see it in every panel. Checkpoints of one run are no independent points; intervals are over them all the same.";
   }
 
   private drawTraining(at: number[]): void {
-    const { subject } = this;
-    const llc = this.predictor(0);
+    const { subject, scheme, predictor } = this.chosen;
+    const llc = predictor(0);
     const box = { ...BOX, right: W - 44 };
     const x = axis(extent(subject.steps, true), [box.left, box.right], true);
     const left = axis(extent(llc), [box.bottom, box.top]);
@@ -278,7 +217,7 @@ class Compression {
       parts.push(s("text", { class: "k1", x: box.right + 5, y: right(v) + 4 }, show(v)));
     }
     parts.push(s("text", { class: "k0", x: box.left + 8, y: box.top + 12 }, "\u25cf LLC"));
-    parts.push(s("text", { class: "k1", x: box.left + 56, y: box.top + 12 }, `\u25cb ${CRITICAL(subject.schemes[this.scheme])} (right)`));
+    parts.push(s("text", { class: "k1", x: box.left + 56, y: box.top + 12 }, `\u25cb ${criticalName(scheme)} (right)`));
     parts.push(s("path", { class: "series k0", d: line(subject.steps.map((v, i) => [x(v), left(llc[i])] as const)) }));
     parts.push(s("path", { class: "series k1", "stroke-dasharray": "5 3", d: line(subject.steps.map((v, i) => [x(v), Number.isFinite(at[i]) ? right(at[i]) : NaN] as const)) }));
     subject.steps.forEach((v, i) => {
@@ -288,8 +227,9 @@ class Compression {
   }
 
   private drawFits(at: number[]): void {
-    const body = this.subject.predictors.map((name, k) => {
-      const value = this.predictor(k);
+    const { subject, predictor } = this.chosen;
+    const body = subject.predictors.map((name, k) => {
+      const value = predictor(k);
       const use = at.map((_, i) => i).filter((i) => Number.isFinite(at[i]) && Number.isFinite(value[i]));
       const [px, py] = [use.map((i) => value[i]), use.map((i) => at[i])];
       const [a, b] = interval(px, py, r2);
@@ -302,7 +242,7 @@ class Compression {
   private move(value: number): void {
     const [low, high] = this.meta.tolerances;
     const kept = Math.max(low, Math.min(high, value));
-    if (kept !== this.get("tolerance")) this.set("tolerance", Number(kept.toPrecision(3)));
+    if (kept !== this.get("tolerance")) this.shell.set("tolerance", Number(kept.toPrecision(3)));
   }
 
   private press(event: PointerEvent): void {
@@ -330,35 +270,23 @@ class Compression {
     event.stopPropagation();
   }
 
-  private toggleTable(button: HTMLElement): void {
-    this.twin.hidden = !this.twin.hidden;
-    button.setAttribute("aria-pressed", String(!this.twin.hidden));
-    if (!this.twin.hidden) this.showTable(this.criticals());
-  }
-
-  private rows({ at, ends }: { at: number[]; ends: [number, number][] }): (string | number)[][] {
-    const columns = this.subject.predictors.map((_, k) => this.predictor(k));
-    return this.subject.steps.map((step, i) => [step, at[i], ends[i][0], ends[i][1], ...columns.map((c) => c[i])]);
+  private rows({ at, ends }: Criticals): Rows {
+    const { subject, predictor } = this.chosen;
+    const columns = subject.predictors.map((_, k) => predictor(k));
+    return subject.steps.map((step, i) => [step, at[i], ends[i][0], ends[i][1], ...columns.map((c) => c[i])]);
   }
 
   private heads(): string[] {
-    return ["step", CRITICAL(this.subject.schemes[this.scheme]), "lower", "upper", ...this.subject.predictors];
+    const { subject, scheme } = this.chosen;
+    return ["step", criticalName(scheme), "lower", "upper", ...subject.predictors];
   }
 
-  private showTable(found: { at: number[]; ends: [number, number][] }): void {
+  private showTable(found: Criticals): void {
     const body = this.rows(found).map((row) => h("tr", {}, ...row.map((v) => h("td.num", {}, typeof v === "number" ? show(v) : v))));
-    fill(this.twin, table(`Checkpoints at tolerance ${show(this.get("tolerance"))}`, this.heads().map((t) => `${t}#`), body));
-  }
-
-  private save(): void {
-    download("compression.csv", csv([this.heads(), ...this.rows(this.criticals())]), "text/csv");
+    fill(this.shell.twin, table(`Checkpoints at tolerance ${show(this.get("tolerance"))}`, this.heads().map((t) => `${t}#`), body));
   }
 }
 
-export default mount(async (props) => {
-  const meta = props.model.get("meta") as Meta;
-  const data = await unpack(meta, props.model.get("payload"));
-  if (props.signal?.aborted) return;
+export default mountData<Meta>((props, meta, data) => {
   new Compression(props, meta, data);
-  props.el.dataset.sltReady = String(Date.now());
 });

@@ -1,10 +1,10 @@
 // How degenerate is a deep linear network?  Sliders for widths and ranks; the exact learning
 // coefficient, its multiplicity, and whether a planted point attains it, computed in the page.
 import type { RenderProps } from "../../base/afm";
-import { watch } from "../../base/afm";
+import type { Shell } from "../../base/chart_shell";
+import { chartShell } from "../../base/chart_shell";
 import { fill, h, show } from "../../base/dom";
 import { mount } from "../../base/mount";
-import { useTheme } from "../../base/theme";
 import { certificate, learningCoefficient } from "../dln";
 import { CHAIN_CSS, s, scale } from "../../base/svg";
 import css from "../styles/network.css";
@@ -20,39 +20,35 @@ class Network {
   private readonly picture = h("div");
   private readonly proof = h("p", { class: "proof" });
   private readonly code = h("code");
+  private readonly shell: Shell;
 
-  constructor(private readonly props: RenderProps) {
-    const { el, model, signal } = props;
-    fill(el, this.root);
-    useTheme(this.root, "network", CSS, signal);
+  constructor(props: RenderProps) {
+    const shell = (this.shell = chartShell(props, this.root, "network", CSS));
     fill(
       this.root,
       this.answer,
       h("div", { class: "two" }, this.controls, h("div", {}, this.picture, this.proof)),
       h("p", { class: "foot" }, "Blue layers are the set that the formula is about (the narrowest ones, after the rank is taken off). Try it: ", this.code),
     );
-    watch(model, ["widths", "ranks"], () => this.draw(), signal);
-    const observer = new ResizeObserver(() => this.drawPicture());
-    observer.observe(this.picture);
-    signal?.addEventListener("abort", () => observer.disconnect());
+    shell.follow(["widths", "ranks"], () => this.draw());
+    shell.onWidth(this.picture, () => this.drawPicture());
     this.build();
     this.draw();
   }
 
   private get widths(): number[] {
-    return this.props.model.get("widths");
+    return this.shell.get("widths");
   }
 
   private get ranks(): number[] {
     const { widths } = this;
-    return (this.props.model.get("ranks") as number[]).map((rank, k) => Math.min(rank, widths[k], widths[k + 1]));
+    return this.shell.get<number[]>("ranks").map((rank, k) => Math.min(rank, widths[k], widths[k + 1]));
   }
 
   private set(widths: number[], ranks: number[]): void {
     const fitting = ranks.map((rank, k) => Math.min(rank, widths[k], widths[k + 1]));
-    this.props.model.set("widths", widths);
-    this.props.model.set("ranks", fitting);
-    this.props.model.save_changes();
+    this.shell.set("widths", widths);
+    this.shell.set("ranks", fitting);
   }
 
   private slider(name: string, value: number, low: number, high: number, change: (value: number) => void): HTMLElement {
@@ -156,7 +152,6 @@ class Network {
   }
 }
 
-export default mount(async (props) => {
+export default mount((props) => {
   new Network(props);
-  props.el.dataset.sltReady = String(Date.now());
 });

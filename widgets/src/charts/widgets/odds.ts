@@ -1,10 +1,10 @@
 // Which of two solutions does the posterior prefer, and from which n on?  Sliders for both losses,
 // both coefficients and n; free energies, log odds and the crossover follow in the page.
 import type { RenderProps } from "../../base/afm";
-import { watch } from "../../base/afm";
+import type { Shell } from "../../base/chart_shell";
+import { chartShell } from "../../base/chart_shell";
 import { fill, h, show } from "../../base/dom";
 import { mount } from "../../base/mount";
-import { useTheme } from "../../base/theme";
 import { crossover, freeEnergy } from "../selection";
 import { axis, extent, frame } from "../plane";
 import { CHAIN_CSS, line, s } from "../../base/svg";
@@ -25,18 +25,16 @@ interface Knob {
 }
 
 class Odds {
-  private readonly root = h("div", { role: "group", "aria-label": "Free energy of two solutions" });
+  private readonly root = h("div", { class: "odds", role: "group", "aria-label": "Free energy of two solutions" });
   private readonly answer = h("div", { class: "answer", role: "status" });
   private readonly sliders = h("div", { class: "sliders" });
   private readonly panels = [h("div", { class: "panel" }), h("div", { class: "panel" })];
   private readonly foot = h("p", { class: "foot" });
+  private readonly shell: Shell;
   private readonly inputs: [Knob, HTMLInputElement, HTMLElement][] = [];
 
-  constructor(private readonly props: RenderProps) {
-    const { model, el, signal } = props;
-    fill(el, this.root);
-    useTheme(this.root, "odds", CSS, signal);
-    this.root.classList.add("odds");
+  constructor(props: RenderProps) {
+    const shell = (this.shell = chartShell(props, this.root, "odds", CSS));
     const [u, v] = this.names;
     const [l0, l1] = this.pair("losses");
     const top = Math.max(Math.abs(l0), Math.abs(l1), 0.01) * 2;
@@ -54,29 +52,26 @@ class Odds {
       this.sliders.append(h("label", { class: "quiet" }, knob.label), input, output);
     }
     fill(this.root, this.answer, this.sliders, h("div", { class: "panels" }, ...this.panels), this.foot);
-    watch(model, ["losses", "llcs", "n"], () => this.draw(), signal);
+    shell.follow(["losses", "llcs", "n"], () => this.draw());
     this.draw();
   }
 
   private pair(name: string): [number, number] {
-    return this.props.model.get(name);
+    return this.shell.get(name);
   }
   private get names(): string[] {
-    return this.props.model.get("names");
+    return this.shell.get("names");
   }
 
   private turn(knob: Knob, share: number): void {
     const { low, high, log } = knob;
     const value = Number((log ? low * (high / low) ** share : low + (high - low) * share).toPrecision(4));
-    const { model } = this.props;
-    if (knob.index < 0) model.set(knob.trait, value);
-    else model.set(knob.trait, this.pair(knob.trait).map((old, k) => (k === knob.index ? value : old)));
-    model.save_changes();
+    this.shell.set(knob.trait, knob.index < 0 ? value : this.pair(knob.trait).map((old, k) => (k === knob.index ? value : old)));
   }
 
   private draw(): void {
     const [losses, llcs] = [this.pair("losses"), this.pair("llcs")];
-    const n = this.props.model.get("n") as number;
+    const n = this.shell.get<number>("n");
     const [u, v] = this.names;
     for (const [knob, input, output] of this.inputs) {
       const value = knob.index < 0 ? n : this.pair(knob.trait)[knob.index];
@@ -120,7 +115,6 @@ class Odds {
   }
 }
 
-export default mount(async (props) => {
+export default mount((props) => {
   new Odds(props);
-  props.el.dataset.sltReady = String(Date.now());
 });

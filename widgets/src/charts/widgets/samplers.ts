@@ -1,12 +1,11 @@
 // Which sampler finds the known answer, and over which step sizes?  Error and order against the step,
 // estimates against the truth beside them; the step that is chosen on the left filters the right.
 import type { RenderProps } from "../../base/afm";
-import { watch } from "../../base/afm";
-import { unpack } from "../../base/codec";
+import type { Rows, Shell } from "../../base/chart_shell";
+import { chartShell, csvButton, toolbar } from "../../base/chart_shell";
 import type { PayloadMeta } from "../../base/codec";
-import { csv, download, fill, h, show, table } from "../../base/dom";
-import { mount } from "../../base/mount";
-import { useTheme } from "../../base/theme";
+import { fill, h, show, table } from "../../base/dom";
+import { mountData } from "../../base/mount";
 import { orderPreservation, spread } from "../order";
 import { CHAIN_CSS, DASHES, line, s, scale } from "../../base/svg";
 import type { Scale } from "../../base/svg";
@@ -47,7 +46,7 @@ class Samplers {
   private readonly left = h("div", { class: "plot" });
   private readonly right = h("div", { class: "plot" });
   private readonly now = h("p", { class: "said-now", role: "status" });
-  private readonly twin = h("div", { hidden: true });
+  private readonly shell: Shell;
   private readonly which = h("select", { "aria-label": "Networks", onchange: () => this.draw() });
   private hidden = new Set<number>();
   private pinned = -1;
@@ -56,24 +55,21 @@ class Samplers {
   private dragging = false;
 
   constructor(
-    private readonly props: RenderProps,
+    props: RenderProps,
     private readonly meta: Meta,
     private readonly data: Data,
   ) {
-    const { el, model, signal } = props;
-    fill(el, this.root);
-    useTheme(this.root, "samplers", CSS, signal);
+    const shell = (this.shell = chartShell(props, this.root, "samplers", CSS));
     const kinds = ["all networks", "certified only", ...(meta.sizes.length > 1 ? meta.sizes.flatMap((size) => [`class ${size}`, `class ${size}, certified`]) : [])];
     fill(this.which, ...kinds.map((kind) => h("option", { value: kind }, kind)));
     if (meta.problems.some((p) => p.certified)) this.which.value = "certified only";
-    const again = h("button", { "aria-pressed": "false", onclick: () => this.toggleTable(again) }, "Table");
-    const save = h("button", { onclick: () => download("samplers.csv", csv(this.rows()), "text/csv") }, "CSV");
+    const buttons = [shell.tableButton(() => this.showTable()), csvButton("samplers.csv", () => this.rows())];
     fill(
       this.root,
-      h("div", { class: "bar" }, h("span.title", {}, "Samplers against the known answer"), this.which, h("span", { class: "grow" }), again, save),
+      toolbar([h("span.title", {}, "Samplers against the known answer"), this.which], buttons),
       this.chips,
       h("div", { class: "two" }, this.left, h("div", {}, this.right, this.now)),
-      this.twin,
+      shell.twin,
       h("p", { class: "foot" }, `${meta.about} Lines: median of the absolute relative error over the networks, with the quartiles; what did not stay finite counts as infinite. Drag the blue line, or use its arrow keys, to choose a step size; click a network to follow it. Open circles are not certified. \u00b1 is the Monte Carlo error.`),
     );
     this.left.addEventListener("pointerdown", (event) => {
@@ -84,22 +80,17 @@ class Samplers {
     this.left.addEventListener("pointermove", (event) => this.dragging && this.moveTo(event));
     this.left.addEventListener("pointerup", () => (this.dragging = false));
     this.left.addEventListener("keydown", (event) => this.key(event));
-    watch(model, ["step"], () => this.draw(), signal);
-    const observer = new ResizeObserver(() => {
-      if (Math.abs(this.left.clientWidth - this.width) > 1) this.draw();
-    });
-    observer.observe(this.left);
-    signal?.addEventListener("abort", () => observer.disconnect());
+    shell.follow(["step"], () => this.draw());
+    shell.onWidth(this.left, () => this.draw());
     this.draw();
   }
 
   private get step(): number {
-    return Math.max(0, Math.min(this.meta.steps.length - 1, this.props.model.get("step") ?? 0));
+    return Math.max(0, Math.min(this.meta.steps.length - 1, this.shell.get<number>("step") ?? 0));
   }
 
   private set step(k: number) {
-    this.props.model.set("step", Math.max(0, Math.min(this.meta.steps.length - 1, k)));
-    this.props.model.save_changes();
+    this.shell.set("step", Math.max(0, Math.min(this.meta.steps.length - 1, k)));
   }
 
   private get subset(): number[] {
@@ -136,7 +127,7 @@ class Samplers {
     this.drawLeft();
     this.drawRight();
     if (focused) this.left.querySelector<SVGElement>('[role="slider"]')?.focus({ preventScroll: true });
-    if (!this.twin.hidden) this.showTable();
+    this.shell.refreshTable();
   }
 
   private drawChips(): void {
@@ -292,21 +283,15 @@ class Samplers {
     event.stopPropagation();
   }
 
-  private rows(): (string | number)[][] {
+  private rows(): Rows {
     const { samplers, steps, problems } = this.meta;
-    const out: (string | number)[][] = [["sampler", "step_size", "network", "parameters", "certified", "truth", "estimate", "mcse"]];
+    const out: Rows = [["sampler", "step_size", "network", "parameters", "certified", "truth", "estimate", "mcse"]];
     samplers.forEach((name, k) =>
       steps.forEach((step, j) =>
         problems.forEach((p, i) => out.push([name, step, p.name, p.parameters, String(p.certified), this.data.truth[i], this.value(k, j, i), this.data.mcse[(k * steps.length + j) * problems.length + i]])),
       ),
     );
     return out;
-  }
-
-  private toggleTable(button: HTMLElement): void {
-    this.twin.hidden = !this.twin.hidden;
-    button.setAttribute("aria-pressed", String(!this.twin.hidden));
-    if (!this.twin.hidden) this.showTable();
   }
 
   private showTable(): void {
@@ -321,14 +306,10 @@ class Samplers {
       const order = orderPreservation(subset.map((p) => this.value(k, this.step, p)), truth);
       return h("tr", {}, h("td", {}, name), h("td.num", {}, percent(here)), h("td.num", {}, show(order)), h("td.num", {}, show(steps[at])), h("td.num", {}, percent(best[at])));
     });
-    fill(this.twin, table(`${subset.length} networks, step size ${show(steps[this.step])}`, ["sampler", "median error#", "order preservation#", "best step#", "median error there#"], body));
+    fill(this.shell.twin, table(`${subset.length} networks, step size ${show(steps[this.step])}`, ["sampler", "median error#", "order preservation#", "best step#", "median error there#"], body));
   }
 }
 
-export default mount(async (props) => {
-  const meta = props.model.get("meta") as Meta;
-  const data = await unpack(meta, props.model.get("payload"));
-  if (props.signal?.aborted) return;
+export default mountData<Meta>((props, meta, data) => {
   new Samplers(props, meta, data as unknown as Data);
-  props.el.dataset.sltReady = String(Date.now());
 });

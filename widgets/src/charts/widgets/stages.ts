@@ -1,14 +1,13 @@
 // Where does one stage of training end and the next begin?  Refined LLCs over log time, their slopes
 // below them, and lines to drag: what changes between two lines stands in the table.
 import type { RenderProps } from "../../base/afm";
-import { watch } from "../../base/afm";
-import { unpack } from "../../base/codec";
+import type { Rows } from "../../base/chart_shell";
+import { chartShell, csvButton, toolbar } from "../../base/chart_shell";
 import type { PayloadMeta } from "../../base/codec";
-import { csv, download, fill, h, show, table } from "../../base/dom";
+import { fill, h, show, table } from "../../base/dom";
 import { FocusLink } from "../../base/focus";
 import type { Part } from "../../base/focus";
-import { mount } from "../../base/mount";
-import { useTheme } from "../../base/theme";
+import { mountData } from "../../base/mount";
 import { axis, extent, frame } from "../plane";
 import type { Axis } from "../plane";
 import { change, slopes } from "../stages";
@@ -26,18 +25,13 @@ interface Meta extends PayloadMeta {
 
 const [LEFT, RIGHT, TOP, MIDDLE, LOW, BOTTOM, HEIGHT] = [64, 84, 26, 236, 286, 426, 466];
 
-async function draw(props: RenderProps): Promise<void> {
-  const { model, el, signal } = props;
-  const meta = model.get("meta") as Meta;
-  const data = await unpack(meta, model.get("payload"));
-  if (signal?.aborted) return;
+async function draw(props: RenderProps, meta: Meta, data: Record<string, any>): Promise<void> {
   const { components, z } = meta;
   const all: Curves = { step: data.step, value: data.value, error: data.error, curves: components.length };
   const [first, last] = [all.step[0], all.step[all.step.length - 1]];
   const steepness = components.map((_, c) => slopes(all, c));
-  const root = h("div.stages");
-  el.append(root);
-  useTheme(root, "stages", CHAIN_CSS + css, signal);
+  const shell = chartShell(props, h("div.stages"), "stages", CHAIN_CSS + css);
+  const { root } = shell;
   const plot = h("div.plot");
   const legend = h("div.bar.names", { role: "group", "aria-label": "Components" });
   const readout = h("div.readout", { role: "region", tabindex: 0, "aria-label": "Change between the lines" });
@@ -47,11 +41,8 @@ async function draw(props: RenderProps): Promise<void> {
   let held = -1; // the line under the pointer or with the focus
   let focus: FocusLink | null = null;
 
-  const lines = (): number[] => [...((model.get("lines") as number[]) ?? [])].sort((a, b) => a - b);
-  const put = (list: number[]) => {
-    model.set("lines", [...list].sort((a, b) => a - b));
-    model.save_changes();
-  };
+  const lines = (): number[] => [...(shell.get<number[]>("lines") ?? [])].sort((a, b) => a - b);
+  const put = (list: number[]) => shell.set("lines", [...list].sort((a, b) => a - b));
   const chosen = () => components.indexOf(focus?.component ?? "");
   const faint = (c: number) => chosen() >= 0 && chosen() !== c;
   const step = (value: number) => String(Math.round(value));
@@ -181,27 +172,24 @@ async function draw(props: RenderProps): Promise<void> {
     event.stopPropagation();
   });
 
-  const save = () => {
-    const rows: (string | number)[][] = [["from", "to", "component", "change", "standard_error"]];
+  const rows = (): Rows => {
+    const rows: Rows = [["from", "to", "component", "change", "standard_error"]];
     for (const [a, b] of spans()) components.forEach((name, c) => { const f = change(all, c, a, b); rows.push([a, b, name, f.value, f.error]); });
-    download("stages.csv", csv(rows), "text/csv");
+    return rows;
   };
   root.append(
-    h(
-      "div.bar", { role: "toolbar", "aria-label": `${meta.title}: tools` }, h("span.title", {}, meta.title), h("span.grow"),
+    toolbar([], [
       h("button", { title: "A new line in the middle (or double-click the picture)", onclick: () => put([...lines(), Math.sqrt(first * last)]) }, "Add a line"),
       h("button", { title: "The lines as they were given", onclick: () => put(meta.given) }, "Reset"),
-      h("button", { onclick: save, title: "The table as a file" }, "CSV"),
-    ),
+      csvButton("stages.csv", rows, "The table as a file"),
+    ], meta.title),
     legend, plot, readout,
     h("div.foot", {}, ...meta.notes.map((text) => h("p", {}, text))), live,
   );
-  const observer = new ResizeObserver(() => Math.abs(plot.clientWidth - width) > 1 && drawPlot());
-  observer.observe(plot);
-  signal?.addEventListener("abort", () => observer.disconnect());
+  shell.onWidth(plot, drawPlot);
   drawLegend();
   update();
-  watch(model, ["lines"], update, signal);
+  shell.follow(["lines"], update);
   focus = await FocusLink.connect(props, (part: Part) => {
     if (part !== "component") return;
     drawLegend();
@@ -209,7 +197,6 @@ async function draw(props: RenderProps): Promise<void> {
   });
   drawLegend();
   drawPlot();
-  el.dataset.sltReady = String(Date.now());
 }
 
-export default mount(draw);
+export default mountData<Meta>(draw);

@@ -1,13 +1,12 @@
 // How does influence change while a model is trained?  Curves over steps with bands of stages, one
 // tab a method, and beside them the whole matrix at the step under the cursor.
 import type { RenderProps } from "../../base/afm";
-import { watch } from "../../base/afm";
-import { unpack } from "../../base/codec";
+import type { Rows } from "../../base/chart_shell";
+import { chartShell, csvButton, toolbar } from "../../base/chart_shell";
 import type { PayloadMeta } from "../../base/codec";
 import { roundUp, stepClass } from "../../base/color";
-import { add, csv, download, fill, h, show, table, toggle } from "../../base/dom";
-import { mount } from "../../base/mount";
-import { useTheme } from "../../base/theme";
+import { add, fill, h, show, table } from "../../base/dom";
+import { mountData } from "../../base/mount";
 import { CHAIN_CSS, DASHES, line, s, scale } from "../../base/svg";
 import { ticks } from "../series";
 import css from "../styles/stagewise.css";
@@ -41,35 +40,26 @@ const fit = (text: SVGTextElement, name: string, width: number): void => {
   text.append(s("title", {}, name));
 };
 
-async function draw(props: RenderProps): Promise<void> {
-  const { model, el, signal } = props;
-  const meta = model.get("meta") as Meta;
-  const data = await unpack(meta, model.get("payload"));
-  if (signal?.aborted) return;
+function draw(props: RenderProps, meta: Meta, data: Record<string, any>): void {
   const steps: Int32Array = data.steps;
   const { items, methods, stages } = meta;
   const n = items.length;
   const T = steps.length;
-  const root = h("div.stagewise");
-  el.append(root);
-  useTheme(root, "stagewise", CHAIN_CSS + css, signal);
+  const twin = h("div.twin", { hidden: true, tabindex: 0, role: "region", "aria-label": "Table of all steps" });
+  const shell = chartShell(props, h("div.stagewise"), "stagewise", CHAIN_CSS + css, twin);
+  const { root, set } = shell;
   const curves = h("div.curves", { tabindex: 0, role: "slider", "aria-label": "Step", "aria-valuemin": steps[0], "aria-valuemax": steps[T - 1] });
   const matrix = h("div.cells", { role: "group", "aria-label": "Influence at this step: rows are influenced, columns influence" });
   const names = h("div.names", { role: "group", "aria-label": "Curves" });
   const said = h("div.said2", { role: "status", "aria-live": "polite" });
-  const twin = h("div.twin", { hidden: true, tabindex: 0, role: "region", "aria-label": "Table of all steps" });
   const foot = h("div.foot");
   const slider = h("input", { type: "range", min: 0, max: T - 1, "aria-label": "Checkpoint", oninput: () => set("at", Number(slider.value)) });
   const where = h("b");
-  const set = (name: string, value: unknown) => {
-    model.set(name, value);
-    model.save_changes();
-  };
   const clamp = (v: number, most: number) => Math.max(0, Math.min(most, v));
-  const method = () => clamp(model.get("method") ?? 0, methods.length - 1);
-  const source = () => clamp(model.get("source") ?? 0, n - 1);
-  const at = () => clamp(model.get("at") ?? T - 1, T - 1);
-  const hidden = () => new Set<number>(model.get("hidden") ?? []);
+  const method = () => clamp(shell.get<number>("method") ?? 0, methods.length - 1);
+  const source = () => clamp(shell.get<number>("source") ?? 0, n - 1);
+  const at = () => clamp(shell.get<number>("at") ?? T - 1, T - 1);
+  const hidden = () => new Set<number>(shell.get<number[]>("hidden") ?? []);
   const value = (t: number, q: number, p: number): number => data[`v${method()}`][(t * n + q) * n + p];
   const error = (t: number, q: number, p: number): number => (methods[method()].error ? data[`e${method()}`][(t * n + q) * n + p] : NaN);
   const written = (t: number, q: number, p: number): string => {
@@ -178,24 +168,26 @@ async function draw(props: RenderProps): Promise<void> {
     drawMatrix();
     fill(foot);
     add(foot, methods[method()].note && h("p", {}, methods[method()].note), ...meta.notes.map((text) => h("p", {}, text)));
-    if (!twin.hidden) showTable(true);
+    shell.refreshTable();
   };
-  const showTable = (yes: boolean) => {
-    twin.hidden = !yes;
-    twin.previousElementSibling!.toggleAttribute("hidden", yes);
+  const showTable = () => {
     const p = source();
-    if (yes) fill(twin, table(`Influence of ${items[p]}: ${methods[method()].name}`, ["step#", ...items.map((i) => `${i}#`)], Array.from({ length: T }, (_, t) => h("tr", {}, h("td.num", {}, steps[t]), ...items.map((_, q) => h("td.num", {}, written(t, q, p)))))));
+    fill(twin, table(`Influence of ${items[p]}: ${methods[method()].name}`, ["step#", ...items.map((i) => `${i}#`)], Array.from({ length: T }, (_, t) => h("tr", {}, h("td.num", {}, steps[t]), ...items.map((_, q) => h("td.num", {}, written(t, q, p)))))));
   };
-  const saveCsv = () => {
-    const rows: (string | number)[][] = [["method", "step", "on", "of", "influence", "standard_error"]];
+  const csvRows = (): Rows => {
+    const rows: Rows = [["method", "step", "on", "of", "influence", "standard_error"]];
     for (let t = 0; t < T; t++) for (let q = 0; q < n; q++) for (let p = 0; p < n; p++) rows.push([methods[method()].name, steps[t], items[q], items[p], value(t, q, p), error(t, q, p)]);
-    download("influence_over_training.csv", csv(rows), "text/csv");
+    return rows;
   };
   const tabs = methods.map((m, i) => h("button", { onclick: () => set("method", i) }, m.name));
   const picker = h("select", { "aria-label": "Influence of", onchange: () => set("source", picker.selectedIndex) });
   for (const name of items) picker.append(h("option", {}, name));
   root.append(
-    h("div.bar", { role: "toolbar", "aria-label": `${meta.title}: tools` }, h("span.title", {}, meta.title), h("span.group", { role: "group", "aria-label": "Method" }, ...tabs), h("label.quiet", {}, "of ", picker), h("span.grow"), toggle("Table", "Table of all steps", showTable), h("button", { onclick: saveCsv, title: "Download this method's numbers" }, "CSV")),
+    toolbar(
+      [h("span.group", { role: "group", "aria-label": "Method" }, ...tabs), h("label.quiet", {}, "of ", picker)],
+      [shell.tableButton(showTable, "Table of all steps", () => twin.previousElementSibling!), csvButton("influence_over_training.csv", csvRows, "Download this method's numbers")],
+      meta.title,
+    ),
     said,
     h("div.two", {}, h("div", {}, curves, names), h("div", {}, h("div.when", {}, slider, where), matrix, scaleSaid)),
     twin,
@@ -216,13 +208,10 @@ async function draw(props: RenderProps): Promise<void> {
     event.preventDefault();
     event.stopPropagation();
   });
-  const observer = new ResizeObserver(() => drawCurves());
-  observer.observe(curves.parentElement!);
-  signal?.addEventListener("abort", () => observer.disconnect());
+  shell.onWidth(curves.parentElement!, drawCurves);
   update();
-  watch(model, ["method", "source", "hidden"], update, signal);
-  watch(model, ["at"], () => { drawCurves(); drawMatrix(); }, signal);
-  el.dataset.sltReady = String(Date.now());
+  shell.follow(["method", "source", "hidden"], update);
+  shell.follow(["at"], () => { drawCurves(); drawMatrix(); });
 }
 
-export default mount(draw);
+export default mountData<Meta>(draw);

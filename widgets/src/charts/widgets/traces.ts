@@ -1,12 +1,11 @@
 // Has the sampler settled, and what LLC follows?  Traces of every chain, the running LLC below them,
 // a burn-in handle that recomputes it here, and a window to measure.
 import type { RenderProps } from "../../base/afm";
-import { watch } from "../../base/afm";
-import { unpack } from "../../base/codec";
+import type { Shell } from "../../base/chart_shell";
+import { chartShell, csvButton, toolbar } from "../../base/chart_shell";
 import type { PayloadMeta } from "../../base/codec";
-import { csv, download, fill, h, show } from "../../base/dom";
-import { mount } from "../../base/mount";
-import { useTheme } from "../../base/theme";
+import { fill, h, show } from "../../base/dom";
+import { mountData } from "../../base/mount";
 import { badgeRow, BADGE_CSS } from "../badges";
 import type { Badge } from "../badges";
 import { burninHandle, HEIGHT, LEFT, LOW, RIGHT, runningPanel, TOP, tracePanel } from "../panels";
@@ -38,6 +37,7 @@ interface Estimate {
 const CSS = CHAIN_CSS + BADGE_CSS + css;
 
 class Traces {
+  private readonly shell: Shell;
   private readonly root = h("div", { class: "traces", role: "group" });
   private readonly answer = h("div", { class: "answer", role: "status" });
   private readonly badges = h("div", { class: "badges", role: "list", "aria-label": "Checks" });
@@ -45,7 +45,6 @@ class Traces {
   private readonly plot = h("div", { class: "plot" });
   private readonly tip = h("div", { class: "tip", hidden: true });
   private readonly said = h("div", { class: "said", "aria-live": "polite" });
-  private readonly twin = h("div", { hidden: true });
   private readonly foot = h("p", { class: "foot" });
   private x!: Scale;
   private width = 0;
@@ -60,37 +59,25 @@ class Traces {
     private readonly meta: Meta,
     private readonly blocks: Blocks,
   ) {
-    const { model, el, signal } = props;
-    fill(el, this.root);
-    useTheme(this.root, "traces", CSS, signal);
+    const shell = (this.shell = chartShell(props, this.root, "traces", CSS));
     this.root.setAttribute("aria-label", `Traces of ${meta.chains.length} chains`);
-    const table = h("button", { "aria-pressed": "false", onclick: () => this.toggleTable(table) }, "Table");
-    const save = h("button", { onclick: () => this.save(), title: "The numbers behind the picture" }, "CSV");
-    const bar = h("div", { class: "bar" }, this.answer, h("span", { class: "grow" }), table, save);
-    fill(this.root, bar, this.badges, this.legend, this.plot, this.twin, this.foot, this.said);
+    const table = shell.tableButton(() => this.showTable(summarize(blocks, meta.nbeta, this.used, this.first)));
+    const save = csvButton("traces.csv", () => blockRows(blocks, meta.chains), "The numbers behind the picture");
+    fill(this.root, toolbar([this.answer], [table, save]), this.badges, this.legend, this.plot, shell.twin, this.foot, this.said);
     this.plot.addEventListener("pointermove", (event) => this.pointer(event));
     this.plot.addEventListener("pointerdown", (event) => this.press(event));
     this.plot.addEventListener("pointerup", (event) => this.release(event));
     this.plot.addEventListener("pointerleave", () => this.look(-1));
     this.plot.addEventListener("keydown", (event) => this.key(event));
-    watch(model, ["burnin", "hidden", "window", "estimate"], () => this.draw(), signal);
-    watch(model, ["badges"], () => this.showBadges(), signal);
-    const observer = new ResizeObserver(() => {
-      if (Math.abs(this.plot.clientWidth - this.width) > 1) this.draw();
-    });
-    observer.observe(this.plot);
-    signal?.addEventListener("abort", () => observer.disconnect());
+    shell.follow(["burnin", "hidden", "window", "estimate"], () => this.draw());
+    shell.follow(["badges"], () => this.showBadges());
+    shell.onWidth(this.plot, () => this.draw());
     this.showBadges();
     this.draw();
   }
 
   private get burnin(): number {
     return this.props.model.get("burnin") ?? 0;
-  }
-
-  private set(name: string, value: unknown): void {
-    this.props.model.set(name, value);
-    this.props.model.save_changes();
   }
 
   private get used(): boolean[] {
@@ -133,7 +120,7 @@ class Traces {
     this.showLegend(summary);
     this.showAnswer(summary);
     this.placeWindow();
-    if (!this.twin.hidden) this.showTable(summary);
+    this.shell.refreshTable();
   }
 
   /** Python's own standard error where it knows this burn-in and these chains, else batch means. */
@@ -196,7 +183,7 @@ class Traces {
   private toggle(k: number): void {
     const hidden: number[] = this.props.model.get("hidden") ?? [];
     const rest = hidden.filter((other) => other !== k);
-    this.set("hidden", rest.length === hidden.length ? [...hidden, k].sort((a, b) => a - b) : rest);
+    this.shell.set("hidden", rest.length === hidden.length ? [...hidden, k].sort((a, b) => a - b) : rest);
     this.legend.querySelectorAll("button")[k]?.focus();
   }
 
@@ -208,7 +195,7 @@ class Traces {
   private setBurnin(step: number): void {
     const { edges } = this.blocks;
     const k = Math.min(nearestEdge(this.blocks, step), blockCount(this.blocks) - 1);
-    if (edges[k] !== this.burnin) this.set("burnin", edges[k]);
+    if (edges[k] !== this.burnin) this.shell.set("burnin", edges[k]);
   }
 
   private press(event: PointerEvent): void {
@@ -232,7 +219,7 @@ class Traces {
     this.moving = null;
     if (moving?.kind !== "window") return;
     const moved = Math.abs(this.x(this.step(event)) - this.x(moving.from)) > 4;
-    this.set("window", moved ? this.span(moving.from, this.step(event)) : null);
+    this.shell.set("window", moved ? this.span(moving.from, this.step(event)) : null);
   }
 
   private span(a: number, b: number): [number, number] {
@@ -281,7 +268,7 @@ class Traces {
     const to: Record<string, number> = { ArrowLeft: k - far, ArrowRight: k + far, ArrowDown: k - far, ArrowUp: k + far, PageDown: k - 50, PageUp: k + 50, Home: 0, End: blockCount(this.blocks) - 2 };
     if (event.key === "Escape") {
       this.moving = null;
-      this.set("window", null);
+      this.shell.set("window", null);
       this.look(-1);
     } else if (event.key in to) {
       this.setBurnin(this.blocks.edges[Math.max(0, Math.min(blockCount(this.blocks) - 1, to[event.key]))]);
@@ -290,25 +277,11 @@ class Traces {
     event.stopPropagation();
   }
 
-  private toggleTable(button: HTMLElement): void {
-    this.twin.hidden = !this.twin.hidden;
-    button.setAttribute("aria-pressed", String(!this.twin.hidden));
-    if (!this.twin.hidden) this.showTable(summarize(this.blocks, this.meta.nbeta, this.used, this.first));
-  }
-
   private showTable(summary: Summary): void {
-    fill(this.twin, chainTable(this.meta, summary.each, this.used));
-  }
-
-  private save(): void {
-    download("traces.csv", csv(blockRows(this.blocks, this.meta.chains)), "text/csv");
+    fill(this.shell.twin, chainTable(this.meta, summary.each, this.used));
   }
 }
 
-export default mount(async (props) => {
-  const meta = props.model.get("meta") as Meta;
-  const data = (await unpack(meta, props.model.get("payload"))) as unknown as Blocks;
-  if (props.signal?.aborted) return;
-  new Traces(props, meta, { ...data, chains: meta.chains.length });
-  props.el.dataset.sltReady = String(Date.now());
+export default mountData<Meta>((props, meta, data) => {
+  new Traces(props, meta, { ...(data as unknown as Blocks), chains: meta.chains.length });
 });

@@ -1,12 +1,11 @@
 // Where do runs of different task diversity go?  Loss out of distribution, the plane of the joint
 // PCA and the distances to both ideal predictors, with one step for all of them.
 import type { RenderProps } from "../../base/afm";
-import { watch } from "../../base/afm";
-import { unpack } from "../../base/codec";
+import type { Rows, Shell } from "../../base/chart_shell";
+import { chartShell, csvButton, toolbar } from "../../base/chart_shell";
 import type { PayloadMeta } from "../../base/codec";
-import { csv, download, fill, h, show, table } from "../../base/dom";
-import { mount } from "../../base/mount";
-import { useTheme } from "../../base/theme";
+import { fill, h, show, table } from "../../base/dom";
+import { mountData } from "../../base/mount";
 import { axis, extent, frame } from "../plane";
 import type { Axis } from "../plane";
 import { CHAIN_CSS, DASHES, line, s } from "../../base/svg";
@@ -37,46 +36,38 @@ function star(x: number, y: number, r = 7): string {
 const diamond = (x: number, y: number, r = 6): string => `M${x} ${y - r}L${x + r} ${y}L${x} ${y + r}L${x - r} ${y}Z`;
 
 class Transience {
-  private readonly root = h("div", { role: "group", "aria-label": "Transient structure" });
+  private readonly root = h("div", { class: "transience", role: "group", "aria-label": "Transient structure" });
   private readonly buttons = h("div", { class: "bar runs", role: "toolbar", "aria-label": "Number of tasks" });
   private readonly range = h("input", { type: "range", min: 0, "aria-label": "Checkpoint" });
   private readonly said = h("output");
   private readonly panels: HTMLElement[] = Array.from({ length: 4 }, () => h("div", { class: "panel" }));
-  private readonly twin = h("div", { hidden: true });
+  private readonly shell: Shell;
   private readonly foot = h("p", { class: "foot" });
   private readonly seedSelect: HTMLSelectElement;
   private readonly planeSelect: HTMLSelectElement;
   private readonly pickSelect: HTMLSelectElement;
 
   constructor(
-    private readonly props: RenderProps,
+    props: RenderProps,
     private readonly meta: Meta,
     private readonly data: Record<string, ArrayLike<number>>,
   ) {
-    const { model, el, signal } = props;
-    fill(el, this.root);
-    useTheme(this.root, "transience", CSS, signal);
-    this.root.classList.add("transience");
-    this.seedSelect = h("select", { "aria-label": "Seed", onchange: () => this.set("seed", Number(this.seedSelect.value)) }, ...meta.seeds.map((name, k) => h("option", { value: k }, `seed ${name}`)));
+    const shell = (this.shell = chartShell(props, this.root, "transience", CSS));
+    this.seedSelect = h("select", { "aria-label": "Seed", onchange: () => this.shell.set("seed", Number(this.seedSelect.value)) }, ...meta.seeds.map((name, k) => h("option", { value: k }, `seed ${name}`)));
     const pairs = meta.components.flatMap((_, i) => meta.components.slice(i + 1).map((_, j) => [i, i + 1 + j]));
-    this.planeSelect = h("select", { "aria-label": "Components shown", onchange: () => this.set("plane", this.planeSelect.value.split(",").map(Number)) }, ...pairs.map(([i, j]) => h("option", { value: `${i},${j}` }, `${meta.components[i]} and ${meta.components[j]}`)));
-    this.pickSelect = h("select", { "aria-label": "Run picked", onchange: () => this.set("picked", Number(this.pickSelect.value)) }, ...meta.runs.map((_, m) => h("option", { value: m }, `picked: ${this.name(m)}`)));
+    this.planeSelect = h("select", { "aria-label": "Components shown", onchange: () => this.shell.set("plane", this.planeSelect.value.split(",").map(Number)) }, ...pairs.map(([i, j]) => h("option", { value: `${i},${j}` }, `${meta.components[i]} and ${meta.components[j]}`)));
+    this.pickSelect = h("select", { "aria-label": "Run picked", onchange: () => this.shell.set("picked", Number(this.pickSelect.value)) }, ...meta.runs.map((_, m) => h("option", { value: m }, `picked: ${this.name(m)}`)));
     this.range.max = String(this.steps.length - 1);
-    this.range.addEventListener("input", () => this.set("checkpoint", Number(this.range.value)));
-    const button = h("button", { "aria-pressed": "false", onclick: () => this.toggleTable(button) }, "Table");
-    const bar = h("div", { class: "bar" }, this.seedSelect, this.planeSelect, this.pickSelect, h("span", { class: "grow" }), button, h("button", { onclick: () => this.save() }, "CSV"));
+    this.range.addEventListener("input", () => this.shell.set("checkpoint", Number(this.range.value)));
+    const bar = toolbar([this.seedSelect, this.planeSelect, this.pickSelect], [shell.tableButton(() => this.showTable()), csvButton("transience.csv", () => this.rows())]);
     const time = h("div", { class: "bar time" }, h("label", { class: "quiet" }, "Checkpoint"), this.range, this.said);
-    fill(this.root, bar, this.buttons, time, h("div", { class: "panels" }, ...this.panels), this.twin, this.foot);
-    watch(model, ["seed", "hidden", "checkpoint", "picked", "plane"], () => this.draw(), signal);
+    fill(this.root, bar, this.buttons, time, h("div", { class: "panels" }, ...this.panels), shell.twin, this.foot);
+    shell.follow(["seed", "hidden", "checkpoint", "picked", "plane"], () => this.draw());
     this.draw();
   }
 
   private get<T>(name: string): T {
-    return this.props.model.get(name) as T;
-  }
-  private set(name: string, value: unknown): void {
-    this.props.model.set(name, value);
-    this.props.model.save_changes();
+    return this.shell.get<T>(name);
   }
 
   private get steps(): number[] {
@@ -142,7 +133,7 @@ class Transience {
       `${this.name(m)}: least loss out of distribution ${show(ood[c])} at step ${steps[c]} (circle), ${show(end)} at the end (star): ` +
       `${show((end / ood[c] - 1) * 100, true, 2)} %; standard error of one value over sequences ${show(this.value("ood_se", m, c))}. ` +
       "Diamonds: dMMSE of each set of tasks; square: ridge; neither is part of the PCA. Distances in the plane are not distances of functions: those are in the third panel. Click a run to pick it.";
-    if (!this.twin.hidden) this.showTable();
+    this.shell.refreshTable();
   }
 
   private drawButtons(): void {
@@ -159,7 +150,7 @@ class Transience {
 
   private toggle(m: number): void {
     const hidden = this.get<number[]>("hidden") ?? [];
-    this.set("hidden", hidden.includes(m) ? hidden.filter((v) => v !== m) : [...hidden, m]);
+    this.shell.set("hidden", hidden.includes(m) ? hidden.filter((v) => v !== m) : [...hidden, m]);
     this.buttons.querySelectorAll("button")[m]?.focus();
   }
 
@@ -180,7 +171,7 @@ class Transience {
       s("path", { class: "goal", d: star(last[0], last[1]) }),
       s("circle", { class: "now", cx: x, cy: y, r: 4.5 }),
     );
-    group.addEventListener("click", () => this.set("picked", m));
+    group.addEventListener("click", () => this.shell.set("picked", m));
     return group;
   }
 
@@ -261,12 +252,6 @@ class Transience {
     this.chart(3, "Loss of each pair against both predictors", parts);
   }
 
-  private toggleTable(button: HTMLElement): void {
-    this.twin.hidden = !this.twin.hidden;
-    button.setAttribute("aria-pressed", String(!this.twin.hidden));
-    if (!this.twin.hidden) this.showTable();
-  }
-
   private showTable(): void {
     const body = this.shown.map((m) => {
       const c = this.critical(m);
@@ -275,25 +260,21 @@ class Transience {
       return h("tr", {}, h("th", { scope: "row" }, this.name(m)), ...cells.map((v) => h("td.num", {}, show(v))));
     });
     const heads = ["run", "least OOD loss#", "at step#", "OOD loss at the end#", `at step ${this.steps[this.at]}#`, "to dMMSE#", "to ridge#"];
-    fill(this.twin, table(`Runs of seed ${this.meta.seeds[this.seed]}`, heads, body));
+    fill(this.shell.twin, table(`Runs of seed ${this.meta.seeds[this.seed]}`, heads, body));
   }
 
-  private save(): void {
-    const rows: (string | number)[][] = [["tasks", "step", "ood", "to_dmmse", "to_ridge", ...this.meta.components]];
+  private rows(): Rows {
+    const rows: Rows = [["tasks", "step", "ood", "to_dmmse", "to_ridge", ...this.meta.components]];
     for (const m of this.shown) {
       this.steps.forEach((step, t) => {
         const scores = this.meta.components.map((_, k) => this.value("score", m, t, k));
         rows.push([this.meta.runs[m], step, this.value("ood", m, t), this.value("to_dmmse", m, t), this.value("to_ridge", m, t), ...scores]);
       });
     }
-    download("transience.csv", csv(rows), "text/csv");
+    return rows;
   }
 }
 
-export default mount(async (props) => {
-  const meta = props.model.get("meta") as Meta;
-  const data = await unpack(meta, props.model.get("payload"));
-  if (props.signal?.aborted) return;
+export default mountData<Meta>((props, meta, data) => {
   new Transience(props, meta, data);
-  props.el.dataset.sltReady = String(Date.now());
 });

@@ -1,9 +1,10 @@
 // What stands around the map?  The selection, the colours, the table, the file: all of it text.
-import { csv, download, fill, h, show, table } from "../../base/dom";
+import { fill, h, show, table } from "../../base/dom";
 import { HUES, isDiverging, picture, ramp } from "../paint";
 import type { Coordinate } from "../paint";
 import { enriched } from "../points";
 import { isDark } from "../../base/theme";
+import type { Rows } from "../../base/chart_shell";
 import type { Meta, Points } from "./data";
 
 const LISTED = 240; // points in the list beside the map
@@ -78,13 +79,15 @@ export function drawTable(twin: HTMLElement, meta: Meta, points: Points, chosen:
   fill(twin, table(`${chosen.length ? "Selected" : "All"} points${rows.length < (chosen.length || n) ? `, the first ${rows.length}` : ""}`, heads, rows.map(row)));
 }
 
-export function saveCsv(meta: Meta, points: Points, chosen: number[], layout: number): void {
+export const fileName = (meta: Meta): string => `${meta.title.replace(/\W+/g, "_").toLowerCase()}.csv`;
+
+export function rowsOf(meta: Meta, points: Points, chosen: number[], layout: number): Rows {
   const { coordinates, clouds } = points;
-  const rows: (string | number)[][] = [[meta.what === "token" ? "example" : "id", "token", "label", "x", "y", "selected", ...coordinates.map((c) => c.name)]];
+  const rows: Rows = [[meta.what === "token" ? "example" : "id", "token", "label", "x", "y", "selected", ...coordinates.map((c) => c.name)]];
   const inIt = new Set(chosen);
   for (let k = 0; k < points.n; k++) {
     const values = coordinates.map((c) => (c.kind === "category" ? points.value(c, k) : c.values[k]));
     rows.push([points.example[k], points.token[k], points.name(k), clouds[layout].x[k], clouds[layout].y[k], inIt.has(k) ? 1 : 0, ...values]);
   }
-  download(`${meta.title.replace(/\W+/g, "_").toLowerCase()}.csv`, csv(rows), "text/csv");
+  return rows;
 }

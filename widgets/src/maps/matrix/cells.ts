@@ -1,7 +1,8 @@
 // What do the cells say in words?  The tip, the legend, the table, the file.
 import type { Segment } from "../blocks";
 import { STEPS } from "../../base/color";
-import { csv, download, fill, h, show, table } from "../../base/dom";
+import type { Rows } from "../../base/chart_shell";
+import { fill, h, show, table } from "../../base/dom";
 import { single, size } from "./data";
 import type { Kernel, Sight } from "./data";
 
@@ -54,11 +55,11 @@ export function drawTable(into: HTMLElement, kernel: Kernel, sight: Sight): void
   fill(into, table(`Cells on show, largest first (at most 300): mean ${what}`, ["row", "column", `${what} \u00b1 s.e.#`], lines));
 }
 
-export function saveCsv({ blocks }: Kernel, sight: Sight): void {
-  const lines: (string | number)[][] = [["row", "column", measure(sight), "standard_error", "pairs"]];
+export function rowsOf({ blocks }: Kernel, sight: Sight): Rows {
+  const lines: Rows = [["row", "column", measure(sight), "standard_error", "pairs"]];
   for (const [a, b] of largest(sight).slice(0, 20000)) {
     const c = blocks.cell(a, b, sight.covariance);
     lines.push([a.name, b.name, c.value, c.error, c.pairs]);
   }
-  download("kernel.csv", csv(lines), "text/csv");
+  return lines;
 }

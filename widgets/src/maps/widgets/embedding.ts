@@ -2,37 +2,31 @@
 //   embedding/data      what a point is          embedding/scene     how the map is painted
 //   embedding/gestures  what a reader does       embedding/panels    what stands around the map
 import type { RenderProps } from "../../base/afm";
-import { watch } from "../../base/afm";
-import { unpack } from "../../base/codec";
+import { chartShell, csvButton, toolbar } from "../../base/chart_shell";
 import { add, fill, h, toggle } from "../../base/dom";
 import { FocusLink } from "../../base/focus";
 import type { Part } from "../../base/focus";
-import { mount } from "../../base/mount";
-import { useTheme } from "../../base/theme";
+import { mountData } from "../../base/mount";
 import { Tip } from "../../base/tip";
 import chartCss from "../../base/chart.css";
 import { Points } from "../embedding/data";
 import type { Meta } from "../embedding/data";
 import { Gestures, KEYS } from "../embedding/gestures";
-import { card, drawLegend, drawSide, drawTable, saveCsv } from "../embedding/panels";
+import { card, drawLegend, drawSide, drawTable, fileName, rowsOf } from "../embedding/panels";
 import { Scene } from "../embedding/scene";
 import css from "./embedding.css";
 
-async function draw(props: RenderProps): Promise<void> {
-  const { model, el, signal } = props;
-  const meta = model.get("meta") as Meta;
-  const data = await unpack(meta, model.get("payload"));
-  if (signal?.aborted) return;
+async function draw(props: RenderProps, meta: Meta, data: Record<string, any>): Promise<void> {
   const points = new Points(meta, data);
   const { n, coordinates } = points;
-  const root = h("div.mapped");
-  el.append(root);
-  useTheme(root, "embedding", chartCss + css, signal);
+  const twin = h("div.twin", { hidden: true, tabindex: 0, role: "region", "aria-label": "Table of points" });
+  const shell = chartShell(props, h("div.mapped"), "embedding", chartCss + css, twin);
+  const { root, set } = shell;
+  const { signal } = props;
   const side = h("div.picked", { role: "region", tabindex: 0, "aria-label": "Selected points" });
   const legend = h("div.legend", { role: "group", "aria-label": "Colours" });
   const live = h("div.said", { role: "status", "aria-live": "polite" });
   const foot = h("div.foot");
-  const twin = h("div.twin", { hidden: true, tabindex: 0, role: "region", "aria-label": "Table of points" });
   const tip = new Tip();
   const near = h("span", { style: "position:absolute;width:1px;height:1px" });
   let cursor = -1; // the keyboard's or the pointer's point
@@ -40,14 +34,10 @@ async function draw(props: RenderProps): Promise<void> {
   let chosen: number[] = [];
   let focus: FocusLink | null = null;
 
-  const at = () => Math.min(Math.max(0, model.get("color") ?? 0), coordinates.length - 1);
+  const at = () => Math.min(Math.max(0, shell.get<number>("color") ?? 0), coordinates.length - 1);
   const colour = () => coordinates[at()];
   const shown = (k: number) => only < 0 || colour().kind !== "category" || colour().values[k] === only;
   const focused = () => points.find(focus?.focus ?? null);
-  const set = (name: string, value: unknown) => {
-    model.set(name, value);
-    model.save_changes();
-  };
   const select = (list: number[]) => set("selected", list);
   const choose = (i: number) => {
     only = -1;
@@ -92,7 +82,7 @@ async function draw(props: RenderProps): Promise<void> {
 
   const aside = () => {
     drawSide(side, meta, points, chosen, colour(), focused(), { pick, hover });
-    if (!twin.hidden) showTable(true);
+    shell.refreshTable();
   };
   const colours = () =>
     drawLegend(legend, points, colour(), only, (code) => {
@@ -100,13 +90,8 @@ async function draw(props: RenderProps): Promise<void> {
       colours();
       scene.paint();
     });
-  const showTable = (on: boolean) => {
-    twin.hidden = !on;
-    stage.parentElement!.hidden = on;
-    if (on) drawTable(twin, meta, points, chosen, pick);
-  };
   const update = () => {
-    chosen = ((model.get("selected") as number[]) ?? []).filter((k) => k >= 0 && k < n);
+    chosen = (shell.get<number[]>("selected") ?? []).filter((k) => k >= 0 && k < n);
     picker.selectedIndex = at();
     colours();
     aside();
@@ -133,35 +118,24 @@ async function draw(props: RenderProps): Promise<void> {
     ),
   );
   root.append(
-    h(
-      "div.bar", { role: "toolbar", "aria-label": `${meta.title}: tools` },
-      h("span.title", {}, meta.title),
-      meta.layouts.length > 1 && layouts,
-      h("label.quiet", {}, "colour ", picker),
-      h("span.grow"),
+    toolbar([meta.layouts.length > 1 && layouts, h("label.quiet", {}, "colour ", picker)], [
       points.images && toggle("Images", "Show images on the map", (yes) => { scene.pictures = yes; scene.paint(); }),
       toggle("Move", "Drag moves the map instead of drawing a lasso", (yes) => { gestures!.hand = yes; stage.classList.toggle("pan", yes); }),
-      toggle("Table", "Table of points", showTable),
-      h("button", { onclick: () => saveCsv(meta, points, chosen, scene.layout), title: "Download the points" }, "CSV"),
+      shell.tableButton(() => drawTable(twin, meta, points, chosen, pick), "Table of points", () => stage.parentElement!),
+      csvButton(fileName(meta), () => rowsOf(meta, points, chosen, scene.layout), "Download the points"),
       keys,
-    ),
+    ], meta.title),
     helpBox, legend, h("div.map", {}, stage, side), twin, foot, live, tip.element,
   );
 
   const measure = () => scene.resize({ width: stage.clientWidth, height: stage.clientHeight });
-  const observer = new ResizeObserver(measure);
-  observer.observe(stage);
-  const themes = new MutationObserver(() => { colours(); scene.paint(); });
-  themes.observe(root, { attributes: true, attributeFilter: ["data-slt-theme"] });
+  shell.onSize(stage, measure);
+  shell.onTheme(() => { colours(); scene.paint(); });
   window.addEventListener("scroll", () => tip.hide(), { capture: true, signal });
-  signal?.addEventListener("abort", () => {
-    observer.disconnect();
-    themes.disconnect();
-    scene.stop();
-  });
+  signal?.addEventListener("abort", () => scene.stop());
   measure();
   update();
-  watch(model, ["color", "selected"], update, signal);
+  shell.follow(["color", "selected"], update);
   focus = await FocusLink.connect(props, (part: Part, by: unknown) => {
     if (part === "hover") {
       if (by !== focus) hover(points.find(focus?.hover ?? null), false);
@@ -183,7 +157,6 @@ async function draw(props: RenderProps): Promise<void> {
     if (x < 0 || y < 0 || x > width || y > height) scene.through({ ...scene.camera, dx: scene.camera.dx + width / 2 - x, dy: scene.camera.dy + height / 2 - y });
   });
   scene.overlay();
-  el.dataset.sltReady = String(Date.now());
 }
 
-export default mount(draw);
+export default mountData<Meta>(draw);

@@ -1,16 +1,15 @@
 // One number a component: layer by head, or dataset by component.  A click chooses the component in
 // all linked views.  The picture is a real table, so it needs no twin.
 import type { RenderProps } from "../../base/afm";
-import { watch } from "../../base/afm";
-import { unpack } from "../../base/codec";
+import type { Rows } from "../../base/chart_shell";
+import { chartShell, csvButton, toolbar } from "../../base/chart_shell";
 import type { PayloadMeta } from "../../base/codec";
 import { robustLimit, roundUp, STEPS, stepClass } from "../../base/color";
-import { add, csv, download, fill, h, show } from "../../base/dom";
+import { add, fill, h, show } from "../../base/dom";
 import { FocusLink } from "../../base/focus";
 import type { Part } from "../../base/focus";
 import type { Metric } from "../../base/metric";
-import { mount } from "../../base/mount";
-import { useTheme } from "../../base/theme";
+import { mountData } from "../../base/mount";
 import css from "./grid.css";
 
 interface Cell {
@@ -33,28 +32,20 @@ interface Meta extends PayloadMeta {
 
 const Z = 1.96;
 
-async function draw(props: RenderProps): Promise<void> {
-  const { model, el, signal } = props;
-  const meta = model.get("meta") as Meta;
-  const data = await unpack(meta, model.get("payload"));
-  if (signal?.aborted) return;
+async function draw(props: RenderProps, meta: Meta, data: Record<string, any>): Promise<void> {
   const cells = data.cells as Cell[];
-  const root = h("div.grid");
-  el.append(root);
-  useTheme(root, "grid", css, signal);
+  const shell = chartShell(props, h("div.grid"), "grid", css);
+  const { root } = shell;
   const live = h("div.said", { role: "status", "aria-live": "polite" });
   const legend = h("div.legend");
   const box = h("div.cells");
   const buttons = new Map<Cell, HTMLButtonElement>();
   let focus: FocusLink | null = null;
 
-  const at = () => Math.min(Math.max(0, model.get("metric") ?? 0), meta.metrics.length - 1);
+  const at = () => Math.min(Math.max(0, shell.get<number>("metric") ?? 0), meta.metrics.length - 1);
   const picker = h("select", { "aria-label": "Number on show", onchange: () => choose(picker.selectedIndex) });
   for (const { label } of meta.metrics) picker.append(h("option", {}, label));
-  const choose = (i: number) => {
-    model.set("metric", i);
-    model.save_changes();
-  };
+  const choose = (i: number) => shell.set("metric", i);
 
   const numbers = (i: number) => {
     const metric = meta.metrics[i];
@@ -159,26 +150,25 @@ async function draw(props: RenderProps): Promise<void> {
     }
   };
 
-  const save = () => {
+  const csvRows = (): Rows => {
     const { metric, value, error } = numbers(at());
-    const rows: (string | number)[][] = [[meta.corner || "row", "component", metric.label, "standard_error"]];
+    const rows: Rows = [[meta.corner || "row", "component", metric.label, "standard_error"]];
     cells.forEach((c, k) => rows.push([meta.rows[c.row], c.component, value[k], error ? error[k] : NaN]));
-    download("components.csv", csv(rows), "text/csv");
+    return rows;
   };
 
   add(
     root,
-    h("div.bar", {}, h("span.title", {}, meta.title), meta.metrics.length > 1 ? picker : null, h("span.grow"), h("button", { onclick: save }, "CSV")),
+    toolbar([h("span.title", {}, meta.title), meta.metrics.length > 1 && picker], [csvButton("components.csv", csvRows)]),
     legend, box, live,
     h("div.foot", {}, h("p.quiet", {}, "Click a component to choose it in all linked views; arrow keys move."), ...meta.notes.map((t) => h("p", {}, t))),
   );
   build();
-  watch(model, ["metric"], build, signal);
+  shell.follow(["metric"], build);
   focus = await FocusLink.connect(props, (part: Part) => {
     if (part === "component") mark();
   });
   mark();
-  el.dataset.sltReady = String(Date.now());
 }
 
-export default mount(draw);
+export default mountData<Meta>(draw);

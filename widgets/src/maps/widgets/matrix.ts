@@ -1,18 +1,16 @@
 // Whom does the model treat alike?  The loss kernel in the order of a tree: open and close its
 // branches, go into a block, and look at a pair: its two losses over the draws.
 import type { RenderProps } from "../../base/afm";
-import { watch } from "../../base/afm";
+import { chartShell, csvButton, toolbar } from "../../base/chart_shell";
 import type { Segment } from "../blocks";
-import { unpack } from "../../base/codec";
 import { add, h, toggle } from "../../base/dom";
 import { FocusLink } from "../../base/focus";
 import type { Part } from "../../base/focus";
-import { mount } from "../../base/mount";
-import { useTheme } from "../../base/theme";
+import { mountData } from "../../base/mount";
 import { Tip } from "../../base/tip";
 import chartCss from "../../base/chart.css";
 import { drawBranches, levelButtons } from "../matrix/branches";
-import { drawLegend, drawTable, saveCsv, tipOf, written } from "../matrix/cells";
+import { drawLegend, drawTable, rowsOf, tipOf, written } from "../matrix/cells";
 import { Kernel, single, size } from "../matrix/data";
 import type { Meta, Range, Sight } from "../matrix/data";
 import { drawPair } from "../matrix/pair";
@@ -28,17 +26,14 @@ const KEYS = [
   ["?", "this list"],
 ];
 
-async function draw(props: RenderProps): Promise<void> {
-  const { model, el, signal } = props;
-  const meta = model.get("meta") as Meta;
-  const data = await unpack(meta, model.get("payload"));
-  if (signal?.aborted) return;
+async function draw(props: RenderProps, meta: Meta, data: Record<string, any>): Promise<void> {
   const kernel = new Kernel(meta, data);
   const { n, names, nodes } = kernel;
 
-  const root = h("div.matrix");
-  el.append(root);
-  useTheme(root, "matrix", chartCss + css, signal);
+  const twin = h("div.twin", { hidden: true, tabindex: 0, role: "region", "aria-label": "Table of cells" });
+  const shell = chartShell(props, h("div.matrix"), "matrix", chartCss + css, twin);
+  const { root, set } = shell;
+  const { signal } = props;
   const picture = new Picture(kernel);
   const heat = picture.element;
   const branches = h("div.tree", { role: "group", "aria-label": "Branches" });
@@ -46,18 +41,13 @@ async function draw(props: RenderProps): Promise<void> {
   const legend = h("div.legend");
   const trail = h("span.quiet");
   const live = h("div.said", { role: "status", "aria-live": "polite" });
-  const twin = h("div.twin", { hidden: true, tabindex: 0, role: "region", "aria-label": "Table of cells" });
   const foot = h("div.foot");
   const tip = new Tip();
 
   const stack: Range[] = [[0, n, 0, n]];
   const here = (): Range => stack[stack.length - 1];
-  const closed = () => new Set<number>(model.get("closed") ?? []);
-  const covariance = () => !model.get("normalize");
-  const set = (name: string, value: unknown) => {
-    model.set(name, value);
-    model.save_changes();
-  };
+  const closed = () => new Set<number>(shell.get<number[]>("closed") ?? []);
+  const covariance = () => !shell.get<boolean>("normalize");
   const close = (list: number[]) => set("closed", list);
   let sight: Sight = kernel.look(here(), closed(), covariance());
   let at: [number, number] = [-1, -1];
@@ -74,11 +64,6 @@ async function draw(props: RenderProps): Promise<void> {
     overlay();
   };
   const showPair = () => drawPair(pair, kernel, shownPair);
-  const showTable = (yes: boolean) => {
-    twin.hidden = !yes;
-    heat.parentElement!.hidden = yes;
-    if (yes) drawTable(twin, kernel, sight);
-  };
   const update = () => {
     sight = kernel.look(here(), closed(), covariance());
     paint();
@@ -90,7 +75,7 @@ async function draw(props: RenderProps): Promise<void> {
     trail.textContent = stack.length > 1 ? `${names[r0]} \u2026 ${names[r1 - 1]} by ${names[c0]} \u2026 ${names[c1 - 1]}` : `all ${n}`;
     back.hidden = stack.length < 2;
     heat.setAttribute("aria-label", `${meta.title}: kernel of ${r1 - r0} by ${c1 - c0} examples in ${sight.rows.length} by ${sight.columns.length} cells. Arrow keys move, Enter goes in, ? lists all keys`);
-    if (!twin.hidden) showTable(true);
+    shell.refreshTable();
   };
 
   // What a reader does ------------------------------------------------------------------------------
@@ -170,18 +155,19 @@ async function draw(props: RenderProps): Promise<void> {
   const helpBox = h("div.help", { hidden: true }, h("dl", {}, ...KEYS.flatMap(([key, what]) => [h("dt", {}, key), h("dd", {}, what)])));
   const keys = toggle("?", "Keys", (yes) => (helpBox.hidden = !yes));
   root.append(
-    h(
-      "div.bar",
-      { role: "toolbar", "aria-label": `${meta.title}: tools` },
-      h("span.title", {}, meta.title),
-      h("span.group", { role: "group", "aria-label": "Measure" }, correlation, cov),
-      h("span.group", { role: "group", "aria-label": "Close branches" }, ...levelButtons(kernel, close), h("button", { onclick: () => close([]) }, "examples")),
-      back,
-      trail,
-      h("span.grow"),
-      toggle("Table", "Table of the cells on show", showTable),
-      h("button", { onclick: () => saveCsv(kernel, sight), title: "Download the cells on show" }, "CSV"),
-      keys,
+    toolbar(
+      [
+        h("span.group", { role: "group", "aria-label": "Measure" }, correlation, cov),
+        h("span.group", { role: "group", "aria-label": "Close branches" }, ...levelButtons(kernel, close), h("button", { onclick: () => close([]) }, "examples")),
+        back,
+        trail,
+      ],
+      [
+        shell.tableButton(() => drawTable(twin, kernel, sight), "Table of the cells on show", () => heat.parentElement!),
+        csvButton("kernel.csv", () => rowsOf(kernel, sight), "Download the cells on show"),
+        keys,
+      ],
+      meta.title,
     ),
     helpBox,
     legend,
@@ -192,21 +178,14 @@ async function draw(props: RenderProps): Promise<void> {
     tip.element,
   );
   add(foot, h("p", {}, `Order: ${meta.order}.`), ...meta.notes.map((text) => h("p", {}, text)));
-  const observer = new ResizeObserver(() => { drawTree(); overlay(); });
-  observer.observe(heat);
-  const themes = new MutationObserver(() => { paint(); showPair(); });
-  themes.observe(root, { attributes: true, attributeFilter: ["data-slt-theme"] });
-  signal?.addEventListener("abort", () => {
-    observer.disconnect();
-    themes.disconnect();
-  });
-  const first = model.get("pair") as number[];
+  shell.onSize(heat, () => { drawTree(); overlay(); });
+  shell.onTheme(() => { paint(); showPair(); });
+  const first = shell.get<number[]>("pair");
   if (first?.length === 2) shownPair = [first[0], first[1]];
   update();
-  watch(model, ["closed", "normalize"], update, signal);
+  shell.follow(["closed", "normalize"], update);
   focus = await FocusLink.connect(props, (part: Part) => part === "focus" && overlay());
   overlay();
-  el.dataset.sltReady = String(Date.now());
 }
 
-export default mount(draw);
+export default mountData<Meta>(draw);

@@ -1,16 +1,15 @@
 // Which tokens answer alike, and would they without the context, or without a loss?  A table of
 // clusters with their controls; a cluster opens its tokens in context, a token is shown elsewhere.
 import type { RenderProps } from "../../base/afm";
-import { watch } from "../../base/afm";
-import { unpack } from "../../base/codec";
+import type { Rows } from "../../base/chart_shell";
+import { chartShell, csvButton, toolbar } from "../../base/chart_shell";
 import type { PayloadMeta } from "../../base/codec";
 import { Corpus, visible } from "../corpus";
 import type { CorpusData } from "../corpus";
-import { csv, download, fill, h, show } from "../../base/dom";
+import { fill, h, show } from "../../base/dom";
 import { FocusLink } from "../../base/focus";
 import type { Part } from "../../base/focus";
-import { mount } from "../../base/mount";
-import { useTheme } from "../../base/theme";
+import { mountData } from "../../base/mount";
 import css from "./clusters.css";
 
 interface Column {
@@ -36,18 +35,13 @@ interface Meta extends PayloadMeta {
 
 const LISTED = 200; // tokens listed at once
 
-async function draw(props: RenderProps): Promise<void> {
-  const { model, el, signal } = props;
-  const meta = model.get("meta") as Meta;
-  const data = await unpack(meta, model.get("payload"));
-  if (signal?.aborted) return;
+async function draw(props: RenderProps, meta: Meta, data: Record<string, any>): Promise<void> {
   const corpus = new Corpus(data as unknown as CorpusData);
   const cluster: Int32Array = data.cluster;
   const members: number[][] = meta.rows.map(() => []);
   for (let k = 0; k < cluster.length; k++) if (cluster[k] >= 0) members[cluster[k]].push(k);
-  const root = h("div.clusters");
-  el.append(root);
-  useTheme(root, "clusters", css, signal);
+  const shell = chartShell(props, h("div.clusters"), "clusters", css);
+  const { root } = shell;
   const box = h("div.list", { role: "region", tabindex: -1, "aria-label": "Clusters" });
   const side = h("div.tokens", { role: "region", tabindex: 0, "aria-label": "Tokens of the cluster" });
   const live = h("div.said", { role: "status", "aria-live": "polite" });
@@ -56,11 +50,8 @@ async function draw(props: RenderProps): Promise<void> {
   let down = false;
   const buttons = new Map<number, HTMLButtonElement>();
 
-  const at = () => Math.min(model.get("cluster") ?? -1, meta.rows.length - 1);
-  const choose = (c: number) => {
-    model.set("cluster", c);
-    model.save_changes();
-  };
+  const at = () => Math.min(shell.get<number>("cluster") ?? -1, meta.rows.length - 1);
+  const choose = (c: number) => shell.set("cluster", c);
   const written = (value: number | null) => (value === null ? "\u2013" : Number.isInteger(value) ? String(value) : show(value, false, 2));
 
   const order = (): number[] => {
@@ -139,14 +130,14 @@ async function draw(props: RenderProps): Promise<void> {
     live.textContent = c < 0 ? "no cluster chosen" : `cluster ${c}, ${members[c].length} tokens`;
   };
 
-  const save = () => {
-    const rows: (string | number)[][] = [["cluster", "example", "token", "text"]];
+  const csvRows = (): Rows => {
+    const rows: Rows = [["cluster", "example", "token", "text"]];
     members.forEach((list, c) => list.forEach((k) => rows.push([c, corpus.place(k).example, corpus.token[k], corpus.text[k]])));
-    download("clusters.csv", csv(rows), "text/csv");
+    return rows;
   };
 
   root.append(
-    h("div.bar", {}, h("span.title", {}, meta.title), h("span.grow"), h("button", { onclick: save, title: "Download all tokens with their clusters" }, "CSV")),
+    toolbar([h("span.title", {}, meta.title)], [csvButton("clusters.csv", csvRows, "Download all tokens with their clusters")]),
     meta.summary.length > 0
       ? h("table.summary", {}, h("caption", {}, "What the controls give"), h("thead", {}, h("tr", {}, h("td"), ...meta.heads.map((text) => h("th.num", { scope: "col" }, text)))), h("tbody", {}, ...meta.summary.map((row) => h("tr", {}, h("th", { scope: "row" }, row.name), ...row.values.map((v) => h("td.num", {}, v))))))
       : "",
@@ -155,7 +146,7 @@ async function draw(props: RenderProps): Promise<void> {
     live,
   );
   update();
-  watch(model, ["cluster"], update, signal);
+  shell.follow(["cluster"], update);
   focus = await FocusLink.connect(props, (part: Part, by: unknown) => {
     if (part !== "focus") return;
     const k = corpus.find(focus?.focus ?? null);
@@ -165,9 +156,8 @@ async function draw(props: RenderProps): Promise<void> {
     for (const [c, button] of buttons) button.classList.toggle("holds", c === cluster[k]);
   });
   drawTokens();
-  el.dataset.sltReady = String(Date.now());
 }
 
 const tidy = (text: string): string => text.replace(/\s*\n\s*/g, "\u23ce").replaceAll("\t", " ");
 
-export default mount(draw);
+export default mountData<Meta>(draw);

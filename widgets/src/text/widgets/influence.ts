@@ -1,7 +1,6 @@
 // Click a token: every other one is coloured by its influence on it, computed here from the draws.
 import type { RenderProps } from "../../base/afm";
 import { watch } from "../../base/afm";
-import { unpack } from "../../base/codec";
 import type { PayloadMeta } from "../../base/codec";
 import { robustLimit, roundUp, stepClass } from "../../base/color";
 import { Corpus, visible } from "../corpus";
@@ -10,7 +9,7 @@ import { add, fill, h, show, table } from "../../base/dom";
 import type { Source } from "../panel";
 import { Rows, extremes } from "../rows";
 import { install } from "../../base/theme";
-import { mount } from "../../base/mount";
+import { mountData } from "../../base/mount";
 import { viewer as makeViewer } from "../viewer";
 import css from "./influence.css";
 
@@ -18,11 +17,8 @@ const QUANTILE = 0.995;
 const TOP = 8;
 const HEADS = ["where", "\u00b1 s.e.#"];
 
-async function draw(props: RenderProps): Promise<void> {
-  const { model, el, signal } = props;
-  const meta = model.get("meta") as PayloadMeta & { title: string; draws: number; z: number; notes: string[]; begin: number; begin_example: string };
-  const data = await unpack(meta, model.get("payload"));
-  if (signal?.aborted) return;
+async function draw(props: RenderProps, meta: PayloadMeta & { title: string; draws: number; z: number; notes: string[]; begin: number; begin_example: string }, data: Record<string, any>): Promise<void> {
+  const { model, signal } = props;
   const corpus = new Corpus(data as unknown as CorpusData);
   const rows = new Rows({ q: data.q, draws: meta.draws, batches: data.batches, sd: data.sd });
   const n = corpus.count;
@@ -149,7 +145,6 @@ async function draw(props: RenderProps): Promise<void> {
   watch(model, ["normalize"], update, signal);
   await viewer.connect();
   viewer.strip.setMark("at", [query]);
-  el.dataset.sltReady = String(Date.now());
 }
 
-export default mount(draw);
+export default mountData(draw);

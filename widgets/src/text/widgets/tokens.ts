@@ -1,7 +1,6 @@
 // One number a token, shown in the text itself.
 import type { RenderProps } from "../../base/afm";
 import { watch } from "../../base/afm";
-import { unpack } from "../../base/codec";
 import type { PayloadMeta } from "../../base/codec";
 import { robustLimit, roundUp } from "../../base/color";
 import { Corpus } from "../corpus";
@@ -10,7 +9,7 @@ import { add, fill, h, show } from "../../base/dom";
 import type { Source } from "../panel";
 import { written } from "../panel";
 import type { Metric } from "../../base/metric";
-import { mount } from "../../base/mount";
+import { mountData } from "../../base/mount";
 import { viewer as makeViewer } from "../viewer";
 
 interface TokenMetric extends Metric {
@@ -20,11 +19,8 @@ interface TokenMetric extends Metric {
 
 const QUANTILE = 0.995;
 
-async function draw(props: RenderProps): Promise<void> {
-  const { model, el, signal } = props;
-  const meta = model.get("meta") as PayloadMeta & { title: string; metrics: TokenMetric[] };
-  const data = await unpack(meta, model.get("payload"));
-  if (signal?.aborted) return;
+async function draw(props: RenderProps, meta: PayloadMeta & { title: string; metrics: TokenMetric[] }, data: Record<string, any>): Promise<void> {
+  const { model, signal } = props;
   const corpus = new Corpus(data as unknown as CorpusData);
   const sources: Source[] = meta.metrics.map((metric, i) => {
     const value: Float32Array = data[`value${i}`];
@@ -77,7 +73,6 @@ async function draw(props: RenderProps): Promise<void> {
   viewer.strip.start();
   watch(model, ["metric"], update, signal);
   await viewer.connect();
-  el.dataset.sltReady = String(Date.now());
 }
 
-export default mount(draw);
+export default mountData(draw);
