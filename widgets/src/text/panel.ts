@@ -1,6 +1,6 @@
 // What stands around a strip?  The legend (limits, quantile, signs, uncertainty), the table that
 // says the same as the picture, and the list of keys.
-import { STEPS } from "../base/color";
+import { STEPS, stepClass } from "../base/color";
 import type { Corpus } from "./corpus";
 import { visible } from "./corpus";
 import { csv, fill, h, show, table } from "../base/dom";
@@ -28,6 +28,20 @@ export interface Source {
 export function sure(s: Source, k: number): boolean | null {
   const e = s.error ? s.error[k] : NaN;
   return Number.isFinite(e) && Number.isFinite(s.value[k]) ? Math.abs(s.value[k]) > s.z * e : null;
+}
+
+/** Class names of token k: its colour, whether it is clipped, and whether its sign is sure. */
+export function classOf(s: Source, k: number): string {
+  if (k === s.skip) return "";
+  const value = s.value[k];
+  let name = stepClass(value, s.limit, s.scale);
+  if (Math.abs(value) > s.limit) name += " clip";
+  if (s.error) {
+    const known = sure(s, k);
+    if (known === false) name += " mut";
+    else if (known && s.scale === "diverging") name += value < 0 ? " neg" : " pos";
+  }
+  return name;
 }
 
 /** "+0.32 ± 0.05 nats" */

@@ -3,46 +3,22 @@
 // happens when the focus moves (`changed`).  A closure rather than a class: it minifies to less.
 import type { RenderProps } from "../base/afm";
 import { watch } from "../base/afm";
-import { stepClass } from "../base/color";
 import { card } from "./card";
-import type { Corpus } from "./corpus";
 import { visible } from "./corpus";
 import { download, fill, h, toggle } from "../base/dom";
 import { FocusLink } from "../base/focus";
 import type { Part } from "../base/focus";
 import type { NotesLink, Placed } from "../notes/notes";
-import { csvOf, help, legend, panelCss, ranks, sure, twin, written } from "./panel";
+import { csvOf, help, legend, classOf, panelCss, ranks, twin, written } from "./panel";
 import type { Source } from "./panel";
 import { actionOf } from "./keys";
 import type { Actions } from "./keys";
 import { hits } from "./search";
 import { Strip, stripCss } from "./strip";
+import { markThreads } from "./threads";
+import type { Options, Viewer } from "./viewer_options";
 import { Tip } from "../base/tip";
 import { useTheme } from "../base/theme";
-
-export interface Options {
-  corpus: Corpus;
-  title: string;
-  enter: string; // what a click does, for the list of keys
-  lockTip: boolean; // a click keeps the tooltip at its token
-  tools: HTMLElement[]; // the widget's own controls
-  changed(part: Part): void; // focus, pins or range changed
-  metric(step: 1 | -1): void;
-  more(k: number): Node[]; // further lines of the tooltip
-}
-
-export interface Viewer {
-  root: HTMLElement;
-  strip: Strip;
-  side: HTMLElement; // beside the strip
-  foot: HTMLElement; // under everything
-  head: HTMLElement; // above the legend
-  source(): Source;
-  focus(): FocusLink;
-  show(source: Source): void; // put other numbers on show
-  pick(k: number): void; // focus token k
-  connect(): Promise<void>;
-}
 
 const SAVED: Part[] = ["focus", "pins", "range"];
 let views = 0;
@@ -90,18 +66,7 @@ export function viewer(props: RenderProps, options: Options): Viewer {
   const show = (now: Source) => {
     source = now;
     order = null;
-    const { value, limit, scale, error, skip } = now;
-    strip.paint((k) => {
-      if (k === skip) return "";
-      let name = stepClass(value[k], limit, scale);
-      if (Math.abs(value[k]) > limit) name += " clip";
-      if (error) {
-        const known = sure(now, k);
-        if (known === false) name += " mut";
-        else if (known && scale === "diverging") name += value[k] < 0 ? " neg" : " pos";
-      }
-      return name;
-    });
+    strip.paint((k) => classOf(now, k));
     legend(legendBox, now);
     if (!table.hidden) showTable(true);
     drawPins();
@@ -139,16 +104,7 @@ export function viewer(props: RenderProps, options: Options): Viewer {
 
   const drawNotes = () => {
     threads = notes?.placed(corpus) ?? [];
-    const noted: number[] = [];
-    const ends = new Map<number, string>();
-    for (const { anchor, number } of threads) {
-      if (!anchor) continue;
-      for (let k = anchor.from; k < anchor.to; k++) noted.push(k);
-      const last = anchor.to - 1;
-      ends.set(last, ends.has(last) ? `${ends.get(last)},${number}` : `${number}`);
-    }
-    strip.setMark("noted", noted);
-    strip.setMark("note", ends.keys(), (k) => ends.get(k)!);
+    markThreads(strip, threads);
     notes?.list(noteList, root, threads, ({ anchor }) => anchor && go(anchor.from), back);
   };
 
