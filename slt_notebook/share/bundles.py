@@ -1,4 +1,4 @@
-"""Is the built front end there, and was it built from these sources?
+"""Check that the front end is built, and from the sources at hand.
 
 Standard library only: the build hook loads this very file by its path, before anything is
 installed.

@@ -1,4 +1,4 @@
-"""How does each cell and each output of a notebook become HTML?"""
+"""Turn the cells and outputs of a notebook into HTML."""
 
 import html
 import re

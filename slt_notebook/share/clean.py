@@ -1,4 +1,4 @@
-"""What of foreign HTML may stand in an exported page?  Nothing that runs, nothing that phones home.
+"""Clean foreign HTML for an exported page: nothing that runs, nothing that loads.
 
 Outputs of a notebook (data frames, xarray cards) are HTML made by libraries from data.  The page's
 Content-Security-Policy already lets no script run but the page's own; this takes the dead parts

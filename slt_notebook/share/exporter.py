@@ -1,4 +1,4 @@
-"""How does an executed notebook become one offline page?  nbconvert's exporter `slt`.
+"""nbconvert's exporter `slt`: an executed notebook as one offline page.
 
     jupyter nbconvert --to slt notebook.ipynb
     slt-notebook export notebook.ipynb

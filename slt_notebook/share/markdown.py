@@ -1,4 +1,4 @@
-"""How does Markdown with formulas become HTML that needs no network?
+"""Turn Markdown with formulas into HTML that needs no network.
 
 nbconvert's own Markdown, with formulas as MathML (which browsers show without a script) instead of
 text that waits for MathJax from a CDN.

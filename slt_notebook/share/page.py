@@ -1,4 +1,4 @@
-"""How is one HTML file made that shows live widgets with no kernel and no network?
+"""Make one HTML file that shows live widgets with no kernel and no network.
 
 The page holds everything: the styles, the data and modules of its widgets (each module once), and a
 small host (widgets/src/host.ts).  Its Content-Security-Policy names that host by its hash: no other

@@ -1,4 +1,4 @@
-"""Which widget models does a notebook's output need?  Those it shows, and those they refer to.
+"""Keep only the widget models that a notebook's outputs show, and those they refer to.
 
 A saved notebook keeps the state of every widget that a kernel ever made, each with its own copy of
 its module.  Here: which ones are needed, and the same state with each module once.

@@ -1,4 +1,4 @@
-"""Where do the tutorials come from, and how does a reader get a copy without losing work?
+"""Find the tutorials, and copy them without overwriting a reader's work.
 
 A copy that was edited is never overwritten: a manifest beside the copies keeps the hash of what was
 put there, and a file is replaced only while it still has that hash.

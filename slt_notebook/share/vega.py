@@ -1,4 +1,4 @@
-"""How does an Altair chart show itself where Vega cannot be fetched?  As inline SVG and a table.
+"""An Altair chart without Vega: inline SVG and a table.
 
 The marks keep their accessible labels, which become tooltips; the data stand below in a table and
 as a CSV file inside the page.

@@ -1,1 +1,1 @@
-"""What does a person see of a run?  numpy, xarray, altair and anywidget in; pixels out."""
+"""Views of runs and estimates: widgets, Altair charts, and HTML without scripts."""

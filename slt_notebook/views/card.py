@@ -1,4 +1,4 @@
-"""What is in a run, at a glance?  The run card: HTML in a notebook, and the same as text."""
+"""The run card: HTML in a notebook, and the same as text."""
 
 import json
 from collections.abc import Iterable, Mapping

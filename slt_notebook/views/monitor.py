@@ -1,4 +1,4 @@
-"""How far is a run, and is it going well?  `RunMonitor`: live progress with pause and stop."""
+"""`RunMonitor`: live progress with pause and stop."""
 
 import math
 import sys

@@ -1,4 +1,4 @@
-"""How does a test read a page from disk with no network, and notice every complaint?"""
+"""Read a page from disk with no network, and notice every complaint of the console."""
 
 from contextlib import contextmanager
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Do calibration, sampler benchmark and network builder work in a page, by pointer and keyboard?"""
+"""Calibration, sampler benchmark and network builder work in a page, by pointer and keyboard."""
 
 import json
 from itertools import pairwise

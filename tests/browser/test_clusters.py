@@ -1,4 +1,4 @@
-"""Can a reader walk through clusters and drag stage lines, with no kernel, by pointer and keys?"""
+"""A reader moves through clusters and drags stage lines, with no kernel, by pointer and keys."""
 
 import csv
 

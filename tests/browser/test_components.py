@@ -1,4 +1,4 @@
-"""Does a choice in the grid reach the strip and the map, by pointer and by keyboard, and back?"""
+"""A choice in the grid reaches the strip and the map, and back, by pointer and by keyboard."""
 
 import pytest
 import xarray as xr

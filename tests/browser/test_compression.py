@@ -1,4 +1,4 @@
-"""Do the views of this area compute in the page what Python computes, by pointer and keyboard?"""
+"""These views compute in the page what Python computes, by pointer and keyboard."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Can a reader lasso, colour and look, with no kernel, with the pointer or the keyboard?"""
+"""A reader lassos, colours and inspects with no kernel, with the pointer or the keyboard."""
 
 import csv
 

@@ -1,4 +1,4 @@
-"""Is an exported page alive with no kernel and no network, and deaf to what its data say?"""
+"""An exported page is alive with no kernel and no network, and runs nothing from its data."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Does a click recolour the strip with the true influence, with no kernel?"""
+"""A click recolours the strip with the true influence, with no kernel."""
 
 import csv
 
@@ -88,7 +88,7 @@ def test_measure_and_scale(show):
     page.get_by_role("button", name="covariance").click()
     text = page.locator(".legend").inner_text()
     assert "−covariance, nats²" in text and "helpful" in text and "harmful" in text
-    page.get_by_role("button", name="hold scale").click()
+    page.get_by_role("button", name="Lock colour range").click()
     limit = page.locator(".scale b").first.text_content()
     page.locator(".strip .t:not(.f0)").nth(2).click()
     assert page.locator(".scale b").first.text_content() == limit
@@ -132,7 +132,7 @@ def test_the_page_says_how_sure_it_is_and_what_is_missing(show):
     text = show(slt.InfluenceExplorer(probe)).locator(".foot").inner_text()
     assert "8 bits" in text and "three digits" in text
     assert "spread between 3 chains" in text
-    assert "Left out: chain 1" in text
+    assert "Excluded: chain 1" in text
 
 
 def test_narrow_pages_put_the_lists_below(show):

@@ -1,4 +1,4 @@
-"""Does the kit work in a real JupyterLab: tiles, run viewer, live widgets, export?"""
+"""The kit works in a real JupyterLab: tiles, run viewer, live widgets, export."""
 
 import json
 import os

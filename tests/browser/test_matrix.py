@@ -1,4 +1,4 @@
-"""Can a reader open and close branches, go into blocks and see a pair, with no kernel?"""
+"""A reader opens and closes branches, enters blocks and sees a pair, with no kernel."""
 
 import csv
 

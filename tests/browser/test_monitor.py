@@ -1,4 +1,4 @@
-"""What does a reader see of a monitor that nobody feeds any more?"""
+"""What a monitor shows after its run has ended."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Can notes be read, written, answered and taken along in a page without a kernel?"""
+"""Notes are read, written, answered and exported in a page without a kernel."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Do tabs, items and steps work with no kernel, by pointer and by keyboard?"""
+"""Tabs, items and steps work with no kernel, by pointer and by keyboard."""
 
 import itertools
 

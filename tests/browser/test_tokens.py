@@ -1,4 +1,4 @@
-"""Does the strip work for a reader who points, types, searches, copies, and looks in the dark?"""
+"""The strip works for a reader who points, types, searches, copies, and reads in dark mode."""
 
 import csv
 
@@ -52,7 +52,7 @@ def test_legend_says_limit_quantile_signs_and_counts(show):
     view, values, _ = strip()
     text = show(view).locator(".legend").inner_text()
     faded = int((np.abs(values) <= 1.96 * 0.2).sum())
-    assert "99.5 % of |values|" in text and f"({faded} of 120)" in text
+    assert "99.5th percentile of |value|" in text and f"({faded} of 120)" in text
     assert "negative" in text and "positive" in text
 
 

@@ -1,4 +1,4 @@
-"""Does the TraceView compute in the page what Python computes, by pointer and by keyboard?"""
+"""TraceView computes in the page what Python computes, by pointer and by keyboard."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Does foreign HTML lose what runs and what phones home, and nothing else?"""
+"""Foreign HTML loses what runs and what loads, and nothing else."""
 
 import re
 

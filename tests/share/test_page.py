@@ -1,4 +1,4 @@
-"""Does a page hold everything, each module once, and only what its widgets need?"""
+"""A page holds everything, each module once, and only what its widgets need."""
 
 import json
 import re

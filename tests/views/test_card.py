@@ -1,4 +1,4 @@
-"""Does the card say what is in the run, also when the run is hostile, unfinished or broken?"""
+"""The card says what is in the run, also when the run is hostile, unfinished or broken."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Does the monitor follow a run, obey its buttons, and stop when there is nothing to see?"""
+"""The monitor follows a run, obeys its buttons, and stops when there is nothing to see."""
 
 import io
 import json

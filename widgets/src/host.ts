@@ -1,4 +1,4 @@
-// How do widgets live in a page that has no kernel?
+// Runs widgets in a page that has no kernel.
 // A host for anywidget front-end modules: it gives each its model (state, change events, binary
 // buffers) and `host.getModel` for the models it is linked with.  What a widget sets stays in the
 // page; `save_changes` and `send` go nowhere.  Used by exported pages and by the test harness.

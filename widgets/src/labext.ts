@@ -1,4 +1,4 @@
-// What does JupyterLab gain when the kit is installed?
+// What the kit adds to JupyterLab.
 // Launcher tiles for the tutorials, "Open run viewer" on a .zarr folder, "Export offline HTML".
 //
 // A federated module written by hand: it registers the container that webpack's module federation

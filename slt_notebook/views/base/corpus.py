@@ -1,4 +1,4 @@
-"""Which tokens does a view show?  Flat arrays in reading order, and the ids that name each token.
+"""The tokens of a view: flat arrays in reading order, and the ids that name each token.
 
 The browser's half is widgets/src/text/corpus.ts.  Padding is left out here, so that nothing after
 this point knows about it.

@@ -1,4 +1,4 @@
-"""What does a reader see where no script runs?  Tokens, tables and notes as escaped, inline HTML.
+"""Views without scripts: tokens, tables and notes as escaped, inline HTML.
 
 Shown by JupyterLab for a notebook that is not trusted, by stock nbconvert, by mail clients.  Every
 string from data goes through `esc`; colours are inline styles, because such readers drop <style>.

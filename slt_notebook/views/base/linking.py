@@ -1,4 +1,4 @@
-"""How do several views look at the same token?  One `Focus`, referenced by all of them.
+"""`Focus`: the token that linked views share.
 
 Views hold a reference to a Focus, and the browser does the linking: it lives on in an exported page
 where there is no Python.  Keys are ids, `{"example": "train/0", "token": 17}`, never row numbers.

@@ -1,4 +1,4 @@
-"""What do traces look like where no script runs?  Inline SVG and verdict chips.
+"""Traces and verdicts without scripts: inline SVG and chips.
 
 Mid-tone colours of their own, which read on a light and on a dark page; lines differ in dashes too.
 """

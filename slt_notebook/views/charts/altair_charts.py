@@ -1,4 +1,4 @@
-"""How does a number become a figure for a paper?  Altair charts with one theme.
+"""Altair charts with one theme, for papers.
 
 For publication and comparison; what needs a pointer is a widget.  At most 5,000 rows a chart, so
 that a notebook stays small and Altair's own limit is kept.

@@ -1,4 +1,4 @@
-"""On what evidence was a setting chosen?  `CalibrationView`: the settings tried, their traces."""
+"""`CalibrationView`: the settings that a calibration tried, and their traces."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""How far can a model be compressed, and does its LLC say how far?  `CompressionView`."""
+"""`CompressionView`: critical compression of checkpoints against their LLC."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Does a kernel rise with the depth of the common ancestor?  Several kernels side by side."""
+"""A chart of several kernels by the depth of the common ancestor, side by side."""
 
 from collections.abc import Mapping
 from typing import Any

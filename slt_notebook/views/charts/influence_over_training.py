@@ -1,4 +1,4 @@
-"""How does influence change while a model is trained?  `InfluenceOverTraining`."""
+"""`InfluenceOverTraining`: influence between items at every checkpoint."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Which attribution predicts retraining?  The LDS of several methods with their intervals."""
+"""A chart of the LDS of several attribution methods with their intervals."""
 
 from typing import Any
 

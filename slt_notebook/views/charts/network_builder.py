@@ -1,4 +1,4 @@
-"""How degenerate is a deep linear network of these widths and ranks?  `NetworkBuilder`."""
+"""`NetworkBuilder`: the exact learning coefficient of a deep linear network."""
 
 from collections.abc import Sequence
 from itertools import pairwise

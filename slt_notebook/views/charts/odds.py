@@ -1,4 +1,4 @@
-"""Which of two solutions does the posterior prefer, and from which n on?  `OddsView`."""
+"""`OddsView`: free energies and log odds of two solutions over n."""
 
 from collections.abc import Sequence
 from typing import Any

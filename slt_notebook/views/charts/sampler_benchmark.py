@@ -1,4 +1,4 @@
-"""Which sampler finds the known answer, and at which step sizes?  `SamplerBenchmark`."""
+"""`SamplerBenchmark`: samplers and step sizes against known answers."""
 
 from typing import Any
 
@@ -54,9 +54,7 @@ class SamplerBenchmark(View):
             for k, name in enumerate(data[PROBLEM].values)
         ]  # fmt: skip
         attrs = data.attrs
-        about = (
-            f"{attrs.get('steps', '?')} steps, the first {attrs.get(names.A_BURNIN, '?')} left out."
-        )
+        about = f"{attrs.get('steps', '?')} steps, the first {attrs.get(names.A_BURNIN, '?')} discarded as burn-in."
         payload, meta = pack(
             {
                 "estimate": data.estimate.values.astype("f4"),

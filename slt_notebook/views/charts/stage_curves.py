@@ -1,4 +1,4 @@
-"""Where does one stage of training end and the next begin?  `StageCurves`: lines to drag."""
+"""`StageCurves`: refined LLCs over training, with stage boundaries to drag."""
 
 from collections.abc import Sequence
 from typing import Any

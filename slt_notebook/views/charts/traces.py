@@ -1,4 +1,4 @@
-"""Has the sampler settled, and what LLC follows?  `TraceView`: traces, running LLC, checks."""
+"""`TraceView`: traces, running LLC, checks."""
 
 from collections.abc import Mapping
 from typing import Any

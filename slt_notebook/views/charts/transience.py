@@ -1,4 +1,4 @@
-"""Where do runs of different task diversity go?  `TransienceView`."""
+"""`TransienceView`: runs of different task diversity between their ideal predictors."""
 
 from typing import Any
 
@@ -119,6 +119,6 @@ class TransienceView(View):
     def fallback(self) -> str:
         number = fallback.number
         rows = [(s, m, number(low), step, number(end)) for s, m, low, step, end in self.rows()]
-        heads = ("seed", "tasks", "least OOD loss", "at step", "at the end")
+        heads = ("seed", "tasks", "lowest OOD loss", "at step", "at the end")
         parts = [fallback.table("Loss out of distribution", heads, rows)]
         return fallback.page("Transience", parts, 100_000)

@@ -1,4 +1,4 @@
-"""Which part of the model?  `ComponentGrid`: one number a component, chosen in all linked views."""
+"""`ComponentGrid`: one number per component, and a choice that linked views share."""
 
 import re
 from typing import Any

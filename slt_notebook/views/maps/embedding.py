@@ -1,4 +1,4 @@
-"""Which examples lie together?  `EmbeddingMap`: a map of points to colour, lasso and look into.
+"""`EmbeddingMap`: a map of points to colour, lasso and inspect.
 
 Generic: points are any two coordinates (`slt.embed`), each a place `(example, token)` that linked
 views share, with as many coordinates to colour by as wanted, and text or images to look at.
@@ -28,9 +28,9 @@ IMAGE_BYTES = 8_000_000
 CATEGORIES = 400
 
 _METHODS = {
-    "pca": "distances mean something, as far as two of many directions can show them",
-    "umap": "who is near whom means something; sizes of gaps and clusters do not",
-    "tsne": "who is near whom means something; sizes of gaps and clusters do not",
+    "pca": "distances are meaningful, as far as two of many directions can show them",
+    "umap": "neighbourhoods are meaningful; distances between clusters and their sizes are not",
+    "tsne": "neighbourhoods are meaningful; distances between clusters and their sizes are not",
 }
 _STILL = 3000  # points in the picture without scripts
 
@@ -119,9 +119,11 @@ class EmbeddingMap(View):
         if images is not None:
             pixels = _images(images, count)[placed]
             shape, arrays["images"] = [*pixels.shape[1:], 1][:3], pixels
-        remarks = [f"{count - len(self._kept)} points without a position are left out."]
+        remarks = [f"{count - len(self._kept)} points without a position are excluded."]
         remarks = remarks if len(self._kept) < count else []
-        remarks.append("Positions have no stated error: embed with another seed to see what moves.")
+        remarks.append(
+            "Positions carry no uncertainty: embed with another seed to see what is stable."
+        )
         payload, meta = pack(
             arrays,
             title=title or "Map",
@@ -308,7 +310,7 @@ def _coordinates(colors: Mapping[str, np.ndarray]) -> tuple[dict, list[dict]]:
         if low < 0 < high:
             low, high = -max(-low, high), max(-low, high)
         beyond = int(((finite < low) | (finite > high)).sum())
-        note = f"scale ends at the 0.5 % and 99.5 % quantiles; {beyond} points beyond it"
+        note = f"colour range: 0.5th to 99.5th percentile; {beyond} clipped"
         arrays[f"c{i}"] = values.astype("f4")
         one = {"kind": "number", "categories": [], "note": note if beyond else ""}
         metas.append({"name": name, **one, "low": float(low), "high": float(high)})

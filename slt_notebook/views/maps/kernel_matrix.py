@@ -1,7 +1,8 @@
-"""Whom does the model treat alike?  `KernelMatrix`: the loss kernel in the order of a tree.
+"""`KernelMatrix`: the loss kernel in the order of a tree.
 
-As in `InfluenceExplorer` the losses over draws travel, not a matrix: the browser makes any block of
-it (widgets/src/maps/blocks.ts), so that 10,000 examples are an overview, a block or a pair at will.
+As in `InfluenceExplorer` the view carries the losses over draws, not a matrix: the browser makes
+any block of it (widgets/src/maps/blocks.ts), so that 10,000 examples are an overview, a block or a
+pair at will.
 """
 
 import itertools
@@ -118,15 +119,15 @@ class KernelMatrix(View):
             "token": np.array([tokens[k] for k in chosen], "i4"), "tree": tree,
         }  # fmt: skip
         remarks = [
-            f"From {len(traces.z)} draws of {traces.chains} chains, each chain's mean taken off. "
-            "The losses travel in 8 bits each: about three digits.",
-            f"Standard errors: the spread between {len(groups_)} groups of draws.",
+            f"From {len(traces.z)} draws of {traces.chains} chains, centred per chain. "
+            "Losses are stored at 8-bit precision (about 3 digits).",
+            f"Standard errors from the spread between {len(groups_)} groups of draws.",
         ]
         if thinned > 1:
             remarks.append(f"Thinned: every {thinned}th draw, so that the view stays below 8 MB.")
         flat = int((sd == 0).sum())
         if flat:
-            remarks.append(f"{flat} losses do not vary; they enter no mean.")
+            remarks.append(f"{flat} constant loss{'es' if flat > 1 else ''} excluded from means.")
         payload, meta = pack(
             arrays, title=title or "Loss kernel", draws=len(traces.z), chains=traces.chains,
             z=float(stats.t.ppf(0.975, max(1, len(groups_) - 1))), notes=remarks, order=how,

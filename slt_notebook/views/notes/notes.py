@@ -1,4 +1,4 @@
-"""How are notes on a run kept, shared and merged?  `slt.notes(run)`.
+"""Keep, share and merge notes on a run: `slt.notes(run)`.
 
 Notes live beside the run, in `<run>.zarr.notes.jsonl` (a file inside the store would make Zarr
 warn): append-only JSON lines, one version of one note each, so that a crash loses nothing and two

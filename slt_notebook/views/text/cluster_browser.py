@@ -1,4 +1,4 @@
-"""Which tokens answer alike, and is it the posterior?  `ClusterBrowser`: clusters and controls."""
+"""`ClusterBrowser`: clusters of tokens with similar responses, and their controls."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,7 +18,7 @@ from slt_notebook.views.base.widget import HTML_LIMIT, View, check_trait, pack, 
 _COLUMNS = {
     "size": ("tokens", "how many tokens", False),
     "conductance": ("Φ", "conductance: edges that leave the cluster over its volume", True),
-    "entropy": ("entropy", "of its token ids, nats: 0 is one token only", False),
+    "entropy": ("entropy", "of its token ids, nats; 0: a single token", False),
     "lift": ("lift", "share of the tag among its tokens over the tag's share of all", False),
 }  # fmt: skip
 
@@ -29,8 +29,8 @@ class ClusterBrowser(View):
 
     Args:
         found: of `slt.clusters`.
-        controls: `{name: clusters of a control}` (same-token shuffle, draws without a loss): how
-            many clusters they have, of what conductance, stands above the table.
+        controls: `{name: clusters of a control}` (same-token shuffle, draws without a loss): the
+            number of their clusters and their conductance are shown above the table.
         same: `{name: DataArray over cluster_id}`, such as `slt.conductance(found, control)`: a
             column each, the conductance of the very same tokens in the graph of a control.
         purity: of `slt.purity(found, tags)`: the tag that leads, and its lift.
@@ -69,7 +69,7 @@ class ClusterBrowser(View):
         table: dict[str, Any] = {k: found[k] for k in ("size", "conductance")}
         columns = [dict(zip(("name", "note", "low"), _COLUMNS[k], strict=True)) for k in table]
         for name, values in (same or {}).items():
-            note = f"conductance of the same tokens: {name}. As low as Φ: no more than that control"
+            note = f"conductance of the same tokens in {name}; as low as Φ: the control explains it"
             table[name] = values
             columns.append({"name": f"Φ {name}", "note": note, "low": True})
         rest = {"entropy": found.get("entropy"), "lift": None if purity is None else purity["lift"]}
@@ -95,14 +95,18 @@ class ClusterBrowser(View):
             for c in range(count)
         ]
         self._rows, self._columns = rows, [c["name"] for c in columns]
-        summary = [_summary(k, v) for k, v in {"these": found, **(controls or {})}.items()]
-        notes = [] if controls else ["No control was given: readable clusters come of noise, too."]
-        notes.append("A cluster has no stated error; sample with another seed to see what stays.")
+        summary = [_summary(k, v) for k, v in {"this run": found, **(controls or {})}.items()]
+        notes = (
+            [] if controls else ["No control was given: noise, too, can yield readable clusters."]
+        )
+        notes.append(
+            "Clusters carry no uncertainty; sample with another seed to see which are stable."
+        )
         payload, meta = pack(
             {**corpus.entries(), "cluster": code.astype("i4")},
             title=title or "Clusters of tokens", columns=columns, rows=rows,
             summary=summary if controls else [], notes=notes,
-            heads=["clusters", "share of tokens", "least Φ", "median Φ"],
+            heads=["clusters", "share of tokens", "min Φ", "median Φ"],
         )  # fmt: skip
         super().__init__(payload=payload, meta=meta, focus=focus or Focus())
 
@@ -120,7 +124,7 @@ class ClusterBrowser(View):
             )
             for k, row in enumerate(self._rows[:200])
         ]
-        heads = ["cluster", "commonest tokens", "tag", *self._columns]
+        heads = ["cluster", "most common tokens", "tag", *self._columns]
         parts = [fallback.table(self.meta["title"], heads, rows)]
         if self.meta["summary"]:
             over = [(row["name"], *row["values"]) for row in self.meta["summary"]]

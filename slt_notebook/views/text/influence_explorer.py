@@ -1,6 +1,6 @@
-"""Which tokens push which?  `InfluenceExplorer`: click a token, see its influence on every other.
+"""`InfluenceExplorer`: click a token to see the influence of every other token on it.
 
-What travels is not a matrix but the losses over draws themselves, each chain's mean taken off, in
+The view carries not a matrix but the losses over draws themselves, centred per chain, in
 8 bits: the browser computes any row from them (widgets/src/text/rows.ts), with no kernel.  The
 numbers are those of `slt.influence`, errors included, up to the 8 bits.
 """
@@ -59,9 +59,9 @@ class InfluenceExplorer(View):
         influence(q, t) = -Cov(loss_q, loss_t)      over draws from the local posterior
 
     or minus the correlation; **negative (blue) = helpful**: more weight on t lowers the expected
-    loss of q (Kreer et al. 2025, arXiv:2509.26544).  Both are always at hand, and a row costs the
-    browser milliseconds.  Tokens whose 95 % interval holds 0 are faded: standard errors come from
-    the spread between chains (3 or more) or batches of draws, exactly as in `slt.influence`.
+    loss of q (Kreer et al. 2025, arXiv:2509.26544).  Both can be shown at any time, and a row costs
+    the browser milliseconds.  Tokens whose 95 % interval includes 0 are faded: standard errors come
+    from the spread between chains (3 or more) or batches of draws, exactly as in `slt.influence`.
 
     Args:
         data: A run, its tree, or a probe Dataset.  Of a run all probes are shown unless `query`
@@ -187,7 +187,7 @@ class InfluenceExplorer(View):
             )
         title = (
             f"{self.meta['title']} on {corpus.text[k]!r} ({corpus.where(k)}): {what}, "
-            f"negative (blue) = helpful, scale ends at ±{limit:.3g}"
+            f"negative (blue) = helpful, colour range ±{limit:.3g}"
         )
         return fallback.page(title, parts, HTML_LIMIT)
 
@@ -285,9 +285,9 @@ def remarks(losses: Losses) -> list[str]:
     rows, chains, groups = len(traces.z), traces.chains, len(traces.groups)
     between = f"{groups} chains" if groups == chains else f"{groups} batches of successive draws"
     said = [
-        f"From {rows} draws of {chains} chain{'s' if chains > 1 else ''}, each chain's mean taken "
-        "off. The losses travel in 8 bits each: about three digits.",
-        f"Standard errors: the spread between {between}; a 95 % interval is ± "
+        f"From {rows} draws of {chains} chain{'s' if chains > 1 else ''}, centred per chain. "
+        "Losses are stored at 8-bit precision (about 3 digits).",
+        f"Standard errors from the spread between {between}; a 95 % interval is ± "
         f"{stats.t.ppf(0.975, max(1, groups - 1)):.2f} of them.",
         "An example's influence is that of the sum of its tokens' losses.",
     ]
@@ -298,8 +298,8 @@ def remarks(losses: Losses) -> list[str]:
         )
     flat = int(traces.flat[: len(losses.corpus)].sum())
     if flat:
-        said.append(f"{flat} tokens have a loss that does not vary: they have no influence.")
-    said += [f"Left out: chain {c} ({why})." for c, why in losses.excluded.items()]
+        said.append(f"{flat} token{'s' if flat > 1 else ''} with a constant loss: no influence.")
+    said += [f"Excluded: chain {c} ({why})." for c, why in losses.excluded.items()]
     return said
 
 

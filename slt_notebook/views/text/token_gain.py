@@ -1,4 +1,4 @@
-"""What does a probe say at a glance?  For every token the rise of its loss around the weights."""
+"""The loss gain of every token of a probe: the expected rise of its loss around w*."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""How does one number a token look in the text itself?  `TokenStrip`."""
+"""`TokenStrip`: one number per token, shown in the text itself."""
 
 import inspect
 import os
@@ -19,7 +19,7 @@ from slt_notebook.views.notes.notes import Notes
 from slt_notebook.views.text.token_gain import loss_gain
 
 QUANTILE = 0.995
-"""The colour scale ends at this quantile of |values| (a maximum would let one token blanch all)."""
+"""The colour range: this quantile of |value| (a maximum would let one token pale all others)."""
 SCALES = ("diverging", "sequential")
 
 
@@ -27,8 +27,8 @@ class TokenStrip(View):
     """Text whose tokens are coloured by a number, with its uncertainty.
 
     Blue is negative, orange positive; a line under or over a token says the same without colour.
-    Tokens whose 95 % interval (value ± z standard errors) holds 0 are faded.  The scale is
-    symmetric and ends at the 99.5 % quantile of |values|; what lies beyond is marked.
+    Tokens whose 95 % interval (value ± z standard errors) includes 0 are faded.  The
+    colour range is symmetric, up to the 99.5th percentile of |value|; what is clipped is marked.
 
     Args:
         values: DataArray `(example, token)` or `(token,)`; a Dataset of several such (a metric
@@ -40,7 +40,7 @@ class TokenStrip(View):
         focus: A `Focus` to share with other views.
         notes: `slt.notes(run)`, to read and write notes on tokens.
         title: Heading.
-        limit: End of the colour scale, in the unit of the values; None: the quantile.
+        limit: End of the colour range, in the unit of the values; None: the percentile.
         scale: "diverging", or "sequential" for numbers that cannot be negative.
         probe: Which probe of a run that has several.
 
@@ -142,7 +142,7 @@ class TokenStrip(View):
                     marks=marks[a:b],
                 )
             )
-        head = f"{self.meta['title']}: {m['label']}, scale ends at ±{limit:.3g} {m['unit']}"
+        head = f"{self.meta['title']}: {m['label']}, colour range ±{limit:.3g} {m['unit']}"
         return fallback.page(head, parts, HTML_LIMIT)
 
 
@@ -278,12 +278,12 @@ def _of_probe(result: Result, probe: str | None):
             "negative": "",
             "positive": "",
             "scale": "sequential",
-            "note": "Spread: standard deviation of the loss over draws; its error is not computed.",
+            "note": "Spread: standard deviation of the loss over draws, without a standard error.",
             "value": flat["sd"],
             "error": None,
             **common,
         },
     ]
-    remarks = [f"Left out: chain {c} ({why})." for c, why in about["excluded"].items()]
+    remarks = [f"Excluded: chain {c} ({why})." for c, why in about["excluded"].items()]
     name = data.attrs.get("probe")
     return corpus, metrics, remarks, f"Tokens of {name}" if name else "Tokens"

@@ -1,4 +1,4 @@
-"""Is what scripts-free readers see inert, and does it say everything?"""
+"""What script-free readers see is inert and complete."""
 
 from html.parser import HTMLParser
 

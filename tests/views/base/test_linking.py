@@ -1,4 +1,4 @@
-"""Do views share one Focus, and does it say what it looks at?"""
+"""Views share one Focus, which says its place."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Do the views of calibrations and benchmarks say what their data say?"""
+"""The views of calibrations and benchmarks say what their data say."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Do the charts show the estimates, keep within 5,000 rows, and leave Altair as it was?"""
+"""The charts show the estimates, keep within 5,000 rows, and leave Altair as it was."""
 
 import altair as alt
 import numpy as np

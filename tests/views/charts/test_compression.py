@@ -1,4 +1,4 @@
-"""Does the view of compression carry the numbers, and say them without scripts?"""
+"""The view of compression carries the numbers, and says them without scripts."""
 
 import numpy as np
 import pytest

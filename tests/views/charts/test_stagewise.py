@@ -1,4 +1,4 @@
-"""Does the view over training hold its tables, and does the LDS chart say what it was given?"""
+"""The view over training holds its tables, and the LDS chart says what it was given."""
 
 import numpy as np
 import pytest

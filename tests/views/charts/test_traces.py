@@ -1,4 +1,4 @@
-"""Are the traces that travel the traces of the run, and the numbers beside them those of `llc`?"""
+"""The view carries the traces of the run, and its numbers are those of `llc`."""
 
 import json
 from itertools import pairwise

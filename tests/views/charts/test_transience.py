@@ -1,4 +1,4 @@
-"""Do the views of transience and of two solutions carry the numbers, and say them in words?"""
+"""The views of transience and of two solutions carry the numbers, and say them in words."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Does a map hold the points, places and coordinates that it was given, and refuse the rest?"""
+"""A map has the points, places and coordinates that it was given, and refuses the rest."""
 
 import numpy as np
 import pytest
@@ -49,7 +49,7 @@ def test_tokens_of_a_probe_keep_their_places_and_context():
     assert data["context"][k][2].startswith(str(probe.token_text.values[1, 5]))
     view.look_at(11 + 4)
     assert view.focus.focus == {"example": "train/1", "token": 5}
-    assert "left out" in view.meta["notes"][0]
+    assert "excluded" in view.meta["notes"][0]
 
 
 def test_labels_of_a_probe_colour_first():

@@ -1,4 +1,4 @@
-"""Is what the kernel view carries the kernel, in the order of its groups?"""
+"""The kernel view carries the kernel, in the order of its groups."""
 
 import numpy as np
 import pytest
@@ -84,7 +84,7 @@ def test_tokens_leave_padding_out_and_constant_losses_count_for_nothing():
     data = probe(examples=6).copy(deep=True)
     data[names.LOSS][..., 2] = 1.0
     view = slt.KernelMatrix(data, groups=["a"] * 3 + ["b"] * 3)
-    assert any("1 losses do not vary" in text for text in view.meta["notes"])
+    assert any("1 constant loss excluded" in text for text in view.meta["notes"])
     _, means = view._blocks()
     exact = slt.loss_kernel(data, stderr=False).values
     assert means[0, 0] == pytest.approx(exact[0, 1], abs=1e-5)

@@ -1,4 +1,4 @@
-"""Are notes kept, merged and found again, and never lost?"""
+"""Notes are kept, merged and found again, and never lost."""
 
 import json
 

@@ -41,7 +41,7 @@ def test_the_browser_holds_every_token_and_its_controls():
     for c, row in enumerate(view.meta["rows"]):
         assert row["values"][0] == (data["cluster"] == c).sum()
         assert row["values"][2] == pytest.approx(float(same[c]))
-    assert [r["name"] for r in view.meta["summary"]] == ["these", "shuffled"]
+    assert [r["name"] for r in view.meta["summary"]] == ["this run", "shuffled"]
     assert "ClusterBrowser" in view.describe() and "Φ shuffled" in view.fallback()
 
 

@@ -1,4 +1,4 @@
-"""Are the numbers of the explorer those of `slt.influence`, up to 8 bits?"""
+"""The explorer's numbers are those of `slt.influence`, up to 8 bits."""
 
 import numpy as np
 import pytest
@@ -127,7 +127,7 @@ def test_a_loss_that_does_not_vary_has_no_influence():
     view = InfluenceExplorer(probe)
     k = view._losses.corpus.find("train/0", 3)
     assert np.isnan(browser_row(view, 0, True)[0][k])
-    assert any("does not vary" in text for text in view.meta["notes"])
+    assert any("constant loss" in text for text in view.meta["notes"])
 
 
 def test_too_many_losses_are_thinned_and_then_refused(monkeypatch):
@@ -159,6 +159,6 @@ def test_array_probes_have_one_token_an_example():
 def test_fallback_names_query_sources_and_method():
     view = InfluenceExplorer(synthetic_tree(), query=("train/0", 2))
     html = view.fallback()
-    assert "negative (blue) = helpful" in html and "8 bits" in html
+    assert "negative (blue) = helpful" in html and "8-bit precision" in html
     assert "<script" not in html and "train/0 · 2" in html
     assert "InfluenceExplorer: 30 tokens, 200 draws" in view.describe()

@@ -1,4 +1,4 @@
-"""Does a strip show the numbers that it is given, with their uncertainty and their true text?"""
+"""A strip shows the numbers that it is given, with their uncertainty and their true text."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-// What does a host give a widget?  The parts of the anywidget front-end module interface that the
+// What a host gives a widget: the parts of the anywidget front-end module interface that the
 // widgets use: https://anywidget.dev/en/afm/.  JupyterLab (anywidget 0.11) and src/host.ts give it.
 
 export interface Model {

@@ -1,4 +1,4 @@
-// How do arrays travel?  The other half of `pack` in slt_notebook/views/base/widget.py: one zlib stream
+// Unpacking arrays: the other half of `pack` in slt_notebook/views/base/widget.py: one zlib stream
 // that holds every array at an offset aligned to 8 bytes, and a `meta` object that names them:
 //   meta = {codec: "zlib", size: <bytes inflated>,
 //           arrays: {<name>: {dtype: "i1"|"u1"|"i4"|"f4"|"f8"|"json", shape: [...], offset, bytes}}}

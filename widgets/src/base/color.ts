@@ -1,4 +1,4 @@
-// Which colour does a number get?  Diverging (blue, page, orange) and sequential scales in OKLCH,
+// The colour of a number: diverging (blue, page, orange) and sequential scales in OKLCH,
 // in STEPS steps a side, with a text colour of contrast 4.5:1 or more on every step.  Steps are CSS
 // classes, so that recolouring a token sets one class name and a change of theme costs nothing:
 //   v0 = zero, vn1..vn20 = negative, vp1..vp20 = positive, vs0..vs20 = sequential.

@@ -1,4 +1,4 @@
-// How is an element made?  Text is only ever set as text: nothing from data is parsed as HTML.
+// Making elements.  Text is only ever set as text: nothing from data is parsed as HTML.
 
 type Child = Node | string | number | null | undefined | false;
 type Props = Record<string, unknown>;

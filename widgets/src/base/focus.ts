@@ -1,4 +1,4 @@
-// Which token do the views look at together?  The browser side of the `Focus` model of
+// The token that linked views share: the browser side of the `Focus` model of
 // slt_notebook/views/base/linking.py.  Keys are ids: (example id, token index), never row numbers.
 //   hover   follows the pointer; it lives in the page alone and is never saved nor sent
 //   focus   what was clicked;  pins   what was kept;  range   a span of one example

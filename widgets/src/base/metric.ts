@@ -1,4 +1,4 @@
-// What does a view say about one of the numbers that it can show?  As `SCALES` and the metrics of
+// What a view knows about one of its numbers, as `SCALES` and the metrics of
 // slt_notebook/views describe them.
 
 export interface Metric {

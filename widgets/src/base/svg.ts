@@ -1,4 +1,4 @@
-// How is a small chart drawn?  SVG elements, whose colours come from the theme through classes.
+// Drawing small charts: SVG elements, whose colours come from the theme through classes.
 import css from "./chart.css";
 
 type Attributes = Record<string, string | number | null | undefined>;

@@ -1,4 +1,4 @@
-// Light or dark, and where do the styles stand?  One <style> a document, every rule under `.slt`.
+// Light and dark, and the styles: one <style> a document, every rule under `.slt`.
 import base from "./theme.css";
 import { paletteCss } from "./color";
 

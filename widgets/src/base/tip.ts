@@ -1,4 +1,4 @@
-// Where does a floating box stand?  In the top layer, beside what it speaks about, inside the window.
+// A floating box: in the top layer, beside what it describes, inside the window.
 // (An output cell clips what hangs over its edge; the top layer is clipped by nothing.)
 import { h } from "./dom";
 

@@ -1,4 +1,4 @@
-// How is a verdict shown?  A mark, a word and a colour; what to do opens below on a click.
+// Verdicts of checks: a mark, a word and a colour; a click shows what to do.
 import { fill, h } from "../base/dom";
 import css from "./styles/badges.css";
 

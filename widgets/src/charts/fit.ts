@@ -1,4 +1,4 @@
-// Where does a curve cross a tolerance, and how well does one number account for another?
+// Where a curve crosses a tolerance, and how well one number predicts another.
 // The same formulas as slt_notebook/estimators/llc/compression.py.
 
 /** The level where `gap` first rises above `tolerance`, levels from the least compression on.

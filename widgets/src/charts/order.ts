@@ -1,4 +1,4 @@
-// How far are estimates from the truth, and do they order it?
+// Errors of estimates, and whether they preserve the order of the true values.
 
 /** Median and quartiles; infinite numbers count as the largest. */
 export function spread(values: number[]): { lower: number; median: number; upper: number } {

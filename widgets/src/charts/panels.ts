@@ -1,4 +1,4 @@
-// What does the picture of a run's traces look like?  Losses of every chain above, the running LLC
+// The picture of a run's traces: losses of every chain above, the running LLC
 // below, and the handle of the burn-in.
 import { show } from "../base/dom";
 import { blockCount, quantile, ticks } from "./series";

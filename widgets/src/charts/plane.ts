@@ -1,4 +1,4 @@
-// How is a pair of axes drawn, linear or logarithmic?  A box, its scales, and its grid.
+// A pair of axes, linear or logarithmic: a box, its scales, and its grid.
 import { show } from "../base/dom";
 import { ticks } from "./series";
 import { s, scale } from "../base/svg";

@@ -1,4 +1,4 @@
-// At how many observations do two solutions have the same free energy?  The same formulas as
+// The number of observations at which two solutions have equal free energy, by the formulas of
 // slt_notebook/estimators/llc/model_selection.py.
 
 /** `n L + llc log n`. */

@@ -1,4 +1,4 @@
-// Which numbers follow from the decimated traces?  A trace travels as blocks of consecutive steps
+// Estimates from decimated traces.  A trace arrives as blocks of consecutive steps
 // (mean, least, greatest value, count), so that any mean that starts at a block's edge is exact.
 
 export interface Blocks {

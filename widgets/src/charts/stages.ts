@@ -1,4 +1,4 @@
-// What changes between two points of a training?  Interpolation in log time, with its error.
+// Change between two points of training: interpolation in log time, with its error.
 
 export interface Curves {
   step: ArrayLike<number>; // ascending, > 0

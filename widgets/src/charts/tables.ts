@@ -1,4 +1,4 @@
-// What stands behind the traces, as a table for people and as rows for a file?
+// The numbers behind the traces: a table, and rows of a file.
 import { h, show } from "../base/dom";
 import { blockCount } from "./series";
 import type { Blocks } from "./series";

@@ -1,6 +1,6 @@
-// What is the mean kernel of a block of pairs?  Computed from the draws, for blocks of any size.
+// The mean kernel of a block of pairs, computed from the draws, for blocks of any size.
 //
-// With z_i the losses of example i over draws (each chain's mean taken off, variance 1), the mean
+// With z_i the losses of example i over draws (centred per chain, variance 1), the mean
 // correlation of all pairs of two sets of examples is the product of their mean traces:
 //   mean_{i in A, j in B} r_ij = (mean_A z) . (mean_B z),
 // so that an overview of 10,000 x 10,000 pairs costs no more than one of as many cells.  Pairs of an

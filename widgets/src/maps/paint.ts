@@ -1,4 +1,4 @@
-// How are many points painted?  Colours of a coordinate, and one pass over a canvas.
+// Painting many points: colours of a coordinate, and one pass over a canvas.
 import { diverging, sequential } from "../base/color";
 import type { RGB } from "../base/color";
 

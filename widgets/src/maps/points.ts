@@ -1,4 +1,4 @@
-// Which point is meant?  Picking, lassos and steps by keyboard over many points, without the DOM.
+// Finding points: picking, lassos and steps by keyboard over many points, without the DOM.
 
 export interface Cloud {
   x: Float32Array; // data coordinates; NaN: not placed

@@ -1,4 +1,4 @@
-// What is a note, and where does it stand now?  W3C Web Annotations (the same JSON as
+// Notes and where they are anchored: W3C Web Annotations (the same JSON as
 // slt_notebook/views/notes/annotation.py) anchored to tokens twice: by dims (exact) and by quote (survives
 // another tokenization).  Pure functions, no page.
 import type { Corpus } from "../text/corpus";

@@ -1,4 +1,4 @@
-// How are notes read and written in a view?  The shared `Notes` model (its trait `items`), a list
+// Reading and writing notes in a view: the shared `Notes` model (its trait `items`), a list
 // under the view, and a small form.  Text of notes is shown as text.  This code stands once a page,
 // in the module of the Notes model; views reach it through `host.getWidget(notes).exports.open`.
 import type { Model } from "../base/afm";

@@ -1,4 +1,4 @@
-// Which tokens are on show?  Flat arrays in reading order, and the ids by which views are linked.
+// The tokens of a view: flat arrays in reading order, and the ids by which views are linked.
 import type { Place } from "../base/focus";
 
 export interface CorpusData {

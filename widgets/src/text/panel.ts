@@ -1,4 +1,4 @@
-// What stands around a strip?  The legend (limits, quantile, signs, uncertainty), the table that
+// Around a strip: the legend (limits, quantile, signs, uncertainty), the table that
 // says the same as the picture, and the list of keys.
 import { STEPS, stepClass } from "../base/color";
 import type { Corpus } from "./corpus";
@@ -16,7 +16,7 @@ export interface Source {
   positive: string;
   scale: "diverging" | "sequential";
   limit: number;
-  limitNote: string; // "99.5 % of |values|"
+  limitNote: string; // "99.5th percentile of |value|"
   value: ArrayLike<number>;
   error: ArrayLike<number> | null;
   z: number; // 95 % interval = value +- z error
@@ -24,7 +24,7 @@ export interface Source {
   skip?: number; // a token that is outside the scale (the query itself)
 }
 
-/** Whether the 95 % interval of token k leaves 0 out; null where there is no error. */
+/** Whether token k is significant at 95 % (its interval excludes 0); null where there is no error. */
 export function sure(s: Source, k: number): boolean | null {
   const e = s.error ? s.error[k] : NaN;
   return Number.isFinite(e) && Number.isFinite(s.value[k]) ? Math.abs(s.value[k]) > s.z * e : null;
@@ -94,11 +94,11 @@ export function legend(into: HTMLElement, s: Source): void {
       two ? h("span", {}, s.positive) : null,
     ),
     h("span", {}, `${s.label}${s.unit ? `, ${s.unit}` : ""}`),
-    h("span", {}, `scale ends at ${s.limitNote}`),
-    clipped ? key("clip vp8", `${clipped} beyond it`) : null,
+    h("span", {}, `colour range: ${s.limitNote}`),
+    clipped ? key("clip vp8", `${clipped} clipped`) : null,
     s.error && two ? key("vn10 neg", "line below: negative") : null,
     s.error && two ? key("vp10 pos", "line above: positive") : null,
-    s.error ? key("mut vp14", `faded: 95 % interval holds 0 (${muted} of ${s.value.length - missing})`) : null,
+    s.error ? key("mut vp14", `faded: 95 % interval includes 0 (${muted} of ${s.value.length - missing})`) : null,
     missing ? key("vx", `${missing} without a value`) : null,
   );
 }
@@ -130,7 +130,7 @@ export function twin(into: HTMLElement, corpus: Corpus, s: Source, pick: (k: num
     more.hidden = shown >= order.length;
   };
   const head = ["rank#", "token", `${s.label}${s.unit ? ` (${s.unit})` : ""}${s.error ? " \u00b1 s.e." : ""}#`];
-  if (s.error) head.push("95 % interval leaves 0 out");
+  if (s.error) head.push("significant at 95 %?");
   head.push("where");
   const made = table(`${s.label} of ${order.length} tokens, largest first`, head, []);
   const body = made.tBodies[0];
@@ -139,14 +139,14 @@ export function twin(into: HTMLElement, corpus: Corpus, s: Source, pick: (k: num
 }
 
 const KEYS: [string, string][] = [
-  ["\u2190 \u2192", "token before, after"],
+  ["\u2190 \u2192", "previous / next token"],
   ["\u2191 \u2193", "line up, down"],
   ["Home End", "first, last token of the example (with Ctrl: of all)"],
   ["PgUp PgDn", "250 tokens back, on"],
   ["n p", "next, previous token among the strongest 5 %"],
   ["Shift + arrows", "choose a range"],
   ["/", "search"],
-  ["[ ]", "metric before, after"],
+  ["[ ]", "previous / next metric"],
   ["a", "write a note on the token or the range"],
   ["Esc", "clear focus and range, then pins"],
   ["?", "this list"],

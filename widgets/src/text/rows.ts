@@ -1,6 +1,6 @@
-// How strongly does every token's loss move with one token's?  Any row of Z^T Z, computed here.
+// The covariance of one token's loss with every other's: any row of Z^T Z, computed in the page.
 //
-// Z[token, chain*draw] holds the losses over draws, each chain's mean taken off, in int8 (token-major,
+// Z[token, chain*draw] holds the losses over draws, centred per chain, in int8 (token-major,
 // so that one token's draws lie together).  With q_i the row of token i, |q_i| its norm:
 //   correlation   r_ij = q_i . q_j / (|q_i| |q_j|)            (the int8 scale cancels)
 //   covariance    c_ij = r_ij sd_i sd_j                        (sd over draws, within chains)

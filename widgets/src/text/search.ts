@@ -1,4 +1,4 @@
-// Where does a text occur, also across the borders of tokens?
+// Search for a text, also across the borders of tokens.
 import type { Corpus } from "./corpus";
 
 /** The tokens in which a hit begins, and all tokens that hits touch; case does not matter. */

@@ -1,4 +1,4 @@
-// How are tokens laid out, painted and walked through?  Spans in blocks of about 250 tokens that the
+// The strip: tokens laid out, painted and stepped through.  Spans in blocks of about 250 tokens that the
 // browser skips while they are out of sight (content-visibility); up to DOM_LIMIT tokens all are in
 // the document in the end (so that find and copy work), beyond that blocks come and go on demand.
 import type { Corpus } from "./corpus";

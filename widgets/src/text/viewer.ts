@@ -1,4 +1,4 @@
-// How does a reader move through a strip?  Pointer, keyboard, search, pins, notes, tooltip and table,
+// Reading a strip: pointer, keyboard, search, pins, notes, tooltip and table,
 // the same in every view of tokens.  A widget says which numbers are on show (`show`) and what
 // happens when the focus moves (`changed`).  A closure rather than a class: it minifies to less.
 import type { RenderProps } from "../base/afm";

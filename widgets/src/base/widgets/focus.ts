@@ -1,4 +1,4 @@
-// What does a Focus show on its own?  The place it looks at, in one line.
+// A Focus shown on its own: its place, in one line.
 import type { RenderProps } from "../afm";
 import { watch } from "../afm";
 

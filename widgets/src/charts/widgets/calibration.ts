@@ -1,4 +1,4 @@
-// Which setting was chosen, and on what evidence?  A surface of settings; a click opens its traces.
+// CalibrationView: the settings that were tried; a click opens the traces of one.
 import type { RenderProps } from "../../base/afm";
 import type { Rows, Shell } from "../../base/chart_shell";
 import { chartShell, csvButton, toolbar } from "../../base/chart_shell";
@@ -34,10 +34,10 @@ interface Meta extends PayloadMeta {
 
 const METRICS: [key: string, label: string, meaning: string][] = [
   ["llc", "LLC", "the estimate, with its Monte Carlo error"],
-  ["rho_loc", "rho_loc", "rise of the loss over its rise under localization alone: 0.3 to 0.7 is good, above 1 the noise of the batches drives the chain"],
-  ["halved", "change at half the step", "relative; within 5 % or two of its errors is let pass"],
-  ["rhat", "R-hat", "1 where chains agree; a diagnostic, without an error of its own"],
-  ["ess", "effective draws", "of all chains of the setting; an estimate without an error of its own"],
+  ["rho_loc", "rho_loc", "increase of the loss relative to its increase under localization alone: 0.3 to 0.7 is good; above 1, batch noise drives the chain"],
+  ["halved", "change at half the step", "relative; passes within 5 % or two standard errors"],
+  ["rhat", "R-hat", "1 where chains agree; a diagnostic without a standard error"],
+  ["ess", "effective draws", "of all chains of the setting; an estimate without a standard error"],
   ["virial", "virial ratio", "1 in equilibrium; shown without its error"],
 ];
 const CSS = CHAIN_CSS + css;
@@ -66,7 +66,7 @@ class Calibration {
       toolbar([h("span", {}, "Cells show"), pick], buttons),
       h("div", { class: "two" }, this.surface, this.detail),
       shell.twin,
-      h("p", { class: "foot" }, "Full cells can be trusted; dashed ones say why not. The thick frame is the chosen setting. Click a cell, or use the arrow keys, to see its traces."),
+      h("p", { class: "foot" }, "Solid cells are trusted; dashed ones say why not. The thick frame is the chosen setting. Click a cell, or use the arrow keys, to see its traces."),
     );
     shell.follow(["selected"], () => this.follow());
     shell.onWidth(this.detail, () => this.drawDetail());
@@ -228,7 +228,7 @@ class Calibration {
     const x = scale(span, [box.left, box.right]);
     const y = scale([low, high], [box.bottom, box.top]);
     const clip = (v: number) => Math.max(low, Math.min(high, v));
-    const parts: Node[] = [s("text", { class: "what", x: box.left, y: 13 }, `LLC over n\u03b2 at \u03b3 = ${show(cell.gamma)}, a line a step share`)];
+    const parts: Node[] = [s("text", { class: "what", x: box.left, y: 13 }, `LLC over n\u03b2 at \u03b3 = ${show(cell.gamma)}, one line per step share`)];
     for (const value of ticks(low, high, 4)) {
       parts.push(s("line", { class: "grid", x1: box.left, x2: box.right, y1: y(value), y2: y(value) }));
       parts.push(s("text", { x: box.left - 6, y: y(value) + 4, "text-anchor": "end" }, show(value)));
@@ -248,7 +248,7 @@ class Calibration {
       }
       parts.push(s("g", { class: `k${j % 8}` }, ...group));
     });
-    const label = "LLC against nbeta with two standard errors; full dots can be trusted";
+    const label = "LLC against nbeta with two standard errors; solid dots are trusted";
     return s("svg", { class: "chart", role: "img", "aria-label": label, viewBox: `0 0 ${width} 142`, height: 142 }, ...parts);
   }
 

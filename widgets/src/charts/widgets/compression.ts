@@ -1,4 +1,4 @@
-// How far can the model be compressed, and does its LLC say how far?  Loss gap against level with a
+// CompressionView: loss gap against level with a
 // tolerance that is dragged, the scatter that is fitted anew each time, and both over training.
 import type { RenderProps } from "../../base/afm";
 import type { Rows, Shell } from "../../base/chart_shell";
@@ -196,13 +196,13 @@ class Compression {
     fill(
       this.answer,
       use.length > 3 ? `R\u00b2 ${show(r)} ` : "Too few crossings at this tolerance ",
-      h("small", {}, use.length > 3 ? `(95 % ${show(low)} to ${show(high)} over ${use.length} checkpoints of one run), Spearman ${show(spearman(px, py))}; tolerance ${show(this.get("tolerance"))} nats${lost ? `; ${lost} checkpoints do not cross it` : ""}` : ""),
+      h("small", {}, use.length > 3 ? `(95 % ${show(low)} to ${show(high)} over ${use.length} checkpoints of one run), Spearman ${show(spearman(px, py))}; tolerance ${show(this.get("tolerance"))} nats${lost ? `; ${lost} checkpoint${lost > 1 ? "s do" : " does"} not cross it` : ""}` : ""),
     );
     const i = this.get("checkpoint");
     this.foot.textContent =
       i >= 0 && i < subject.steps.length
         ? `Step ${subject.steps[i]}: ${name} ${show(value[i])}, ${criticalName(scheme)} ${show(at[i])} (95 % over examples ${show(ends[i][0])} to ${show(ends[i][1])}).`
-        : "Colour: early checkpoints blue, late ones orange. Click one to see it in every panel. Checkpoints of one run are no independent points; intervals are over them all the same.";
+        : "Colour: early checkpoints blue, late ones orange. Click one to see it in every panel. Checkpoints of one run are not independent, but the intervals treat them as if they were.";
   }
 
   private drawTraining(at: number[]): void {

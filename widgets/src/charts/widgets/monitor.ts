@@ -1,4 +1,4 @@
-// How far is a run, and is it going well?  Follows the trait `progress`; sends "pause", "resume" and
+// RunMonitor: live progress of a run.  Follows the trait `progress`; sends "pause", "resume" and
 // "stop" to Python.  Without a kernel it shows what was seen last.
 import type { RenderProps } from "../../base/afm";
 import { watch } from "../../base/afm";

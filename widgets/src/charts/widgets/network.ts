@@ -1,4 +1,4 @@
-// How degenerate is a deep linear network?  Sliders for widths and ranks; the exact learning
+// NetworkBuilder: sliders for widths and ranks; the exact learning
 // coefficient, its multiplicity, and whether a planted point attains it, computed in the page.
 import type { RenderProps } from "../../base/afm";
 import type { Shell } from "../../base/chart_shell";
@@ -28,7 +28,7 @@ class Network {
       this.root,
       this.answer,
       h("div", { class: "two" }, this.controls, h("div", {}, this.picture, this.proof)),
-      h("p", { class: "foot" }, "Blue layers are the set that the formula is about (the narrowest ones, after the rank is taken off). Try it: ", this.code),
+      h("p", { class: "foot" }, "Blue: the layers in the set \u03a3 of the formula (the narrowest, after subtracting the rank). Try it: ", this.code),
     );
     shell.follow(["widths", "ranks"], () => this.draw());
     shell.onWidth(this.picture, () => this.drawPicture());

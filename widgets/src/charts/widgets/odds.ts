@@ -1,4 +1,4 @@
-// Which of two solutions does the posterior prefer, and from which n on?  Sliders for both losses,
+// OddsView: sliders for both losses,
 // both coefficients and n; free energies, log odds and the crossover follow in the page.
 import type { RenderProps } from "../../base/afm";
 import type { Shell } from "../../base/chart_shell";
@@ -107,7 +107,7 @@ class Odds {
     const one = s("path", { class: "curve k0", d: line(values.map((value, i) => [x(ns[i]), value > z.high || value < z.low ? NaN : z(value)] as const)) });
     this.put(1, `Log odds of ${u} over ${v}`, [...frame(BOX, x, z, { x: "observations n", y: "", what: `Log odds of ${u} over ${v} (nats)` }), ...marks(z), one]);
     this.foot.textContent =
-      "F = n L + \u03bb log n, up to O(log log n). At equal loss the lower \u03bb wins at every n; that it generalises better is not said. The posterior is a model of training: stochastic gradient descent is not Bayes. These curves have no error of their own; the coefficients that you put in do.";
+      "F = n L + \u03bb log n, up to O(log log n). At equal loss the lower \u03bb wins at every n; this does not say that it generalizes better. The posterior is a model of training: stochastic gradient descent is not Bayes. The curves carry no uncertainty of their own; the coefficients that you enter do.";
   }
 
   private put(k: number, label: string, parts: Node[]): void {

@@ -1,4 +1,4 @@
-// Which sampler finds the known answer, and over which step sizes?  Error and order against the step,
+// SamplerBenchmark: error and order against the step,
 // estimates against the truth beside them; the step that is chosen on the left filters the right.
 import type { RenderProps } from "../../base/afm";
 import type { Rows, Shell } from "../../base/chart_shell";
@@ -70,7 +70,7 @@ class Samplers {
       this.chips,
       h("div", { class: "two" }, this.left, h("div", {}, this.right, this.now)),
       shell.twin,
-      h("p", { class: "foot" }, `${meta.about} Lines: median of the absolute relative error over the networks, with the quartiles; what did not stay finite counts as infinite. Drag the blue line, or use its arrow keys, to choose a step size; click a network to follow it. Open circles are not certified. \u00b1 is the Monte Carlo error.`),
+      h("p", { class: "foot" }, `${meta.about} Lines: median of the absolute relative error over the networks, with the quartiles; non-finite estimates count as infinite. Drag the blue line, or use its arrow keys, to choose a step size; click a network to follow it. Open circles are not certified. \u00b1 is the Monte Carlo error.`),
     );
     this.left.addEventListener("pointerdown", (event) => {
       this.dragging = true;
@@ -222,7 +222,7 @@ class Samplers {
       if (log < low || log > high) continue;
       parts.push(s("line", { class: "grid", x1: LEFT, x2: right, y1: y(log), y2: y(log) }), s("text", { x: LEFT - 6, y: y(log) + 4, "text-anchor": "end" }, show(tick)), s("text", { x: x(log), y: HEIGHT - 22, "text-anchor": "middle" }, show(tick)));
     }
-    parts.push(s("text", { x: (LEFT + right) / 2, y: HEIGHT - 5, "text-anchor": "middle" }, "true \u03bb (estimates outside the frame lie on its edge)"));
+    parts.push(s("text", { x: (LEFT + right) / 2, y: HEIGHT - 5, "text-anchor": "middle" }, "true \u03bb (estimates outside the frame are drawn at its edge)"));
     parts.push(s("line", { class: "one", x1: x(low), y1: y(low), x2: x(high), y2: y(high) }));
     let lost = 0;
     samplers.forEach((name, k) => {

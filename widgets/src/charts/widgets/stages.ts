@@ -1,5 +1,5 @@
-// Where does one stage of training end and the next begin?  Refined LLCs over log time, their slopes
-// below them, and lines to drag: what changes between two lines stands in the table.
+// StageCurves: refined LLCs over log time, their slopes
+// below them, and lines to drag: a table shows what changes between two lines.
 import type { RenderProps } from "../../base/afm";
 import type { Rows } from "../../base/chart_shell";
 import { chartShell, csvButton, toolbar } from "../../base/chart_shell";
@@ -117,11 +117,11 @@ async function draw(props: RenderProps, meta: Meta, data: Record<string, any>): 
         ...components.map((_, c) => {
           const found = change(all, c, a, b);
           const sure = Math.abs(found.value) > z * found.error;
-          return h("td.num", { class: sure ? "num" : "num mut", title: sure ? null : "its 95 % interval holds 0" }, `${show(found.value, true, 2)} \u00b1 ${show(found.error, false, 1)}`);
+          return h("td.num", { class: sure ? "num" : "num mut", title: sure ? null : "its 95 % interval includes 0" }, `${show(found.value, true, 2)} \u00b1 ${show(found.error, false, 1)}`);
         }),
       ),
     );
-    fill(readout, table("Change between the lines (faded: 95 % interval holds 0)", ["steps", ...components.map((c) => `${c}#`)], rows));
+    fill(readout, table("Change between the lines (faded: 95 % interval includes 0)", ["steps", ...components.map((c) => `${c}#`)], rows));
   };
 
   const drawLegend = () => fill(legend, ...components.map((name, c) => h("button", { class: `k${c % 8}`, "aria-pressed": String(chosen() === c), onclick: () => focus?.setComponent(chosen() === c ? null : name) }, h("i", { "aria-hidden": "true" }), name)));

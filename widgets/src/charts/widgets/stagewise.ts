@@ -1,4 +1,4 @@
-// How does influence change while a model is trained?  Curves over steps with bands of stages, one
+// InfluenceOverTraining: curves over steps with bands of stages, one
 // tab a method, and beside them the whole matrix at the step under the cursor.
 import type { RenderProps } from "../../base/afm";
 import type { Rows } from "../../base/chart_shell";
@@ -155,7 +155,7 @@ function draw(props: RenderProps, meta: Meta, data: Record<string, any>): void {
     slider.setAttribute("aria-valuetext", `step ${steps[t]}`);
     where.textContent = `step ${steps[t]}`;
     const numbers = n <= NUMBERED && unit ? `numbers in units of 10${raised(unit)}; ` : "";
-    scaleSaid.textContent = `${numbers}colour ends at \u00b1${show(limit)} of this step${methods[method()].error ? "; faded: 95 % interval holds 0" : ""}`;
+    scaleSaid.textContent = `${numbers}colour range \u00b1${show(limit)} at this step${methods[method()].error ? "; faded: 95 % interval includes 0" : ""}`;
   };
   const scaleSaid = h("p.quiet");
 

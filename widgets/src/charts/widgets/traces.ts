@@ -1,4 +1,4 @@
-// Has the sampler settled, and what LLC follows?  Traces of every chain, the running LLC below them,
+// TraceView: traces of every chain, the running LLC below them,
 // a burn-in handle that recomputes it here, and a window to measure.
 import type { RenderProps } from "../../base/afm";
 import type { Shell } from "../../base/chart_shell";
@@ -157,7 +157,7 @@ class Traces {
     fill(
       this.foot,
       `Chains start at w*, where the difference is 0. ${this.meta.steps} steps` +
-        (width > 1 ? `, drawn as the least and the greatest of every ${width}; the burn-in moves by ${width} steps` : "") +
+        (width > 1 ? `, drawn as the minimum and maximum of every ${width}; the burn-in moves by ${width} steps` : "") +
         `. Component: ${this.meta.component}. Drag over the traces to measure a window.`,
     );
   }

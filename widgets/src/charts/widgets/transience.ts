@@ -1,4 +1,4 @@
-// Where do runs of different task diversity go?  Loss out of distribution, the plane of the joint
+// TransienceView: loss out of distribution, the plane of the joint
 // PCA and the distances to both ideal predictors, with one step for all of them.
 import type { RenderProps } from "../../base/afm";
 import type { Rows, Shell } from "../../base/chart_shell";
@@ -130,9 +130,9 @@ class Transience {
     const ood = this.series("ood", m);
     const end = ood[ood.length - 1];
     this.foot.textContent =
-      `${this.name(m)}: least loss out of distribution ${show(ood[c])} at step ${steps[c]} (circle), ${show(end)} at the end (star): ` +
+      `${this.name(m)}: lowest loss out of distribution ${show(ood[c])} at step ${steps[c]} (circle), ${show(end)} at the end (star): ` +
       `${show((end / ood[c] - 1) * 100, true, 2)} %; standard error of one value over sequences ${show(this.value("ood_se", m, c))}. ` +
-      "Diamonds: dMMSE of each set of tasks; square: ridge; neither is part of the PCA. Distances in the plane are not distances of functions: those are in the third panel. Click a run to pick it.";
+      "Diamonds: dMMSE of each set of tasks; square: ridge; neither enters the PCA. Distances in the plane are not distances between functions: the third panel shows those. Click a run to pick it.";
     this.shell.refreshTable();
   }
 
@@ -259,7 +259,7 @@ class Transience {
       const cells = [ood[c], this.steps[c], ood[ood.length - 1], ood[this.at], this.value("to_dmmse", m, this.at), this.value("to_ridge", m, this.at)];
       return h("tr", {}, h("th", { scope: "row" }, this.name(m)), ...cells.map((v) => h("td.num", {}, show(v))));
     });
-    const heads = ["run", "least OOD loss#", "at step#", "OOD loss at the end#", `at step ${this.steps[this.at]}#`, "to dMMSE#", "to ridge#"];
+    const heads = ["run", "lowest OOD loss#", "at step#", "OOD loss at the end#", `at step ${this.steps[this.at]}#`, "to dMMSE#", "to ridge#"];
     fill(this.shell.twin, table(`Runs of seed ${this.meta.seeds[this.seed]}`, heads, body));
   }
 

@@ -1,4 +1,4 @@
-// What is a point of the map, and what is it called?
+// The points of the map and their names.
 import type { PayloadMeta } from "../../base/codec";
 import { visible } from "../../text/corpus";
 import { h, show } from "../../base/dom";

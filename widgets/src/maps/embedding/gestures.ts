@@ -1,4 +1,4 @@
-// What does a reader do to the map?  Lasso, move, zoom, and steps by keyboard.
+// Gestures on the map: lasso, move, zoom, and steps by keyboard.
 import { inside, zoom } from "../points";
 import type { Camera } from "../points";
 import type { Scene } from "./scene";
@@ -12,7 +12,7 @@ export const KEYS = [
   ["Space, Ctrl-click", "add the point to the selection, or take it out"],
   ["c", "select all points of this point's category"],
   ["v", "select all points in view"],
-  ["[ ]", "coordinate before, after"],
+  ["[ ]", "previous / next coordinate"],
   ["+ \u2212 0", "closer, farther, everything (Ctrl + wheel)"],
   ["Esc", "clear the selection, then the focus"],
 ];

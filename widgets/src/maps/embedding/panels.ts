@@ -1,4 +1,4 @@
-// What stands around the map?  The selection, the colours, the table, the file: all of it text.
+// Around the map: the selection, the colours, the table, the file: all of it text.
 import { fill, h, show, table } from "../../base/dom";
 import { HUES, isDiverging, picture, ramp } from "../paint";
 import type { Coordinate } from "../paint";
@@ -65,7 +65,7 @@ export function drawLegend(legend: HTMLElement, points: Points, c: Coordinate, o
     h("b", {}, c.name),
     ...[...counts.keys()].slice(0, LEGEND).map(button),
     c.categories.length > LEGEND && h("span.quiet", {}, `and ${c.categories.length - LEGEND} more`),
-    c.categories.length > HUES && h("span.quiet", {}, `${HUES} colours repeat: press a name to see it alone`),
+    c.categories.length > HUES && h("span.quiet", {}, "Colours repeat; click a label to isolate it"),
   );
 }
 

@@ -1,4 +1,4 @@
-// How is the map painted?  Points below, marks above them, both on canvases of the stage's size.
+// Painting the map: points below, marks above them, both on canvases of the stage's size.
 import { HUES, layers, palette, picture, ramp } from "../paint";
 import type { Coordinate } from "../paint";
 import { Finder, fit } from "../points";

@@ -1,4 +1,4 @@
-// Which branches are there beside the rows?  A button each, which closes or opens it.
+// The branches beside the rows: a button each, which closes or opens it.
 import { fill, h } from "../../base/dom";
 import type { Kernel, Sight } from "./data";
 

@@ -1,4 +1,4 @@
-// What do the cells say in words?  The tip, the legend, the table, the file.
+// The cells in words: the tooltip, the legend, the table, the file.
 import type { Segment } from "../blocks";
 import { STEPS } from "../../base/color";
 import type { Rows } from "../../base/chart_shell";
@@ -13,7 +13,7 @@ export function written({ blocks }: Kernel, a: Segment, b: Segment, covariance: 
 
 export function tipOf({ blocks, meta }: Kernel, a: Segment, b: Segment, covariance: boolean): Node[] {
   const { value, error, pairs } = blocks.cell(a, b, covariance);
-  const known = Number.isFinite(error) ? (Math.abs(value) > meta.z * error ? "95 % interval leaves 0 out" : "95 % interval holds 0") : "no standard error";
+  const known = Number.isFinite(error) ? (Math.abs(value) > meta.z * error ? "significant at 95 %" : "95 % interval includes 0") : "no standard error";
   return [
     h("div.big", {}, `${show(value, true)} \u00b1 ${show(error, false, 2)}`),
     h("p", {}, `${a.name}${size(a)}`),
@@ -32,7 +32,7 @@ export function drawLegend(into: HTMLElement, { range, rows, columns, limit, cov
     into,
     h("span.scale", {}, h("span", {}, "opposite"), h("b", {}, show(-limit)), h("span.ramp", { "aria-hidden": "true" }, ...ramp), h("b", {}, show(limit, true)), h("span", {}, "alike")),
     h("span", {}, covariance ? "covariance, nats\u00b2" : "correlation"),
-    h("span.quiet", {}, "scale ends at 99.5 % of |values|"),
+    h("span.quiet", {}, "colour range: 99.5th percentile of |value|"),
     many && h("span.quiet", {}, `cells are means over blocks of pairs (${rows.length} rows for ${range[1] - range[0]} examples)`),
   );
 }

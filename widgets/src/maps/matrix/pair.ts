@@ -1,4 +1,4 @@
-// What does one number of the kernel stand for?  Two losses at every draw.
+// What one entry of the kernel summarizes: two losses at every draw.
 import type { Segment } from "../blocks";
 import { fill, h, show } from "../../base/dom";
 import type { Kernel } from "./data";

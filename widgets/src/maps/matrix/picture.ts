@@ -1,4 +1,4 @@
-// How does the kernel look?  One pixel a cell below, lines and frames above.
+// Painting the kernel: one pixel a cell below, lines and frames above.
 import { diverging, STEPS } from "../../base/color";
 import { h } from "../../base/dom";
 import { isDark } from "../../base/theme";

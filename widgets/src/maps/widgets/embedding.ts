@@ -1,4 +1,4 @@
-// Which examples lie together?  A map of points: colour by any coordinate, lasso, look at what is in it.
+// EmbeddingMap: points to colour by any coordinate, to lasso and to inspect.
 //   embedding/data      what a point is          embedding/scene     how the map is painted
 //   embedding/gestures  what a reader does       embedding/panels    what stands around the map
 import type { RenderProps } from "../../base/afm";

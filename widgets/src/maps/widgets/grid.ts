@@ -105,7 +105,7 @@ async function draw(props: RenderProps, meta: Meta, data: Record<string, any>): 
           const button = h(
             "button", {
               class: `cell ${name}`, tabindex: buttons.size ? -1 : 0,
-              "aria-label": `${cell.component}${meta.corner.includes("/") ? `, ${row}` : ""}: ${written(k)} ${metric.unit}${cell.muted ? ", muted: does not repeat itself" : ""}`,
+              "aria-label": `${cell.component}${meta.corner.includes("/") ? `, ${row}` : ""}: ${written(k)} ${metric.unit}${cell.muted ? ", muted: low split-half reliability" : ""}`,
               title: `${cell.component}  ${written(k)} ${metric.unit}`,
               onclick: () => pick(cell),
               onkeydown: (event: Event) => step(event as KeyboardEvent, cell),
@@ -134,8 +134,8 @@ async function draw(props: RenderProps, meta: Meta, data: Record<string, any>): 
         h("b", {}, show(limit, two)), two ? metric.positive : null,
       ),
       h("span", {}, `${metric.label}${metric.unit ? `, ${metric.unit}` : ""}`),
-      h("span", {}, error ? "point at a cell for its standard error" : "no error is known"),
-      muted ? h("span", {}, `striped: ${muted} that do not repeat themselves (split half below .5)`) : error && two ? h("span", {}, "striped: 95 % interval holds 0") : null,
+      h("span", {}, error ? "hover over a cell for its standard error" : "no standard error is known"),
+      muted ? h("span", {}, `striped: ${muted} with low split-half reliability (below 0.5)`) : error && two ? h("span", {}, "striped: 95 % interval includes 0") : null,
     );
     picker.selectedIndex = at();
     mark();

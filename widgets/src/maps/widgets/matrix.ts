@@ -1,4 +1,4 @@
-// Whom does the model treat alike?  The loss kernel in the order of a tree: open and close its
+// KernelMatrix: the loss kernel in the order of a tree: open and close its
 // branches, go into a block, and look at a pair: its two losses over the draws.
 import type { RenderProps } from "../../base/afm";
 import { chartShell, csvButton, toolbar } from "../../base/chart_shell";
@@ -18,9 +18,9 @@ import { Picture } from "../matrix/picture";
 import css from "./matrix.css";
 
 const KEYS = [
-  ["click, Enter", "go into the block; of two single examples: their losses over the draws"],
+  ["click, Enter", "zoom into the block; for two single examples: their losses over the draws"],
   ["arrows", "move from cell to cell"],
-  ["Backspace, Esc", "one step out"],
+  ["Backspace, Esc", "zoom out"],
   ["names at the side", "close or open a branch of the tree: a closed one is one row of means"],
   ["m", "correlation or covariance"],
   ["?", "this list"],

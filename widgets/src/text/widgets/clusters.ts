@@ -1,4 +1,4 @@
-// Which tokens answer alike, and would they without the context, or without a loss?  A table of
+// Tokens with similar responses: a table of
 // clusters with their controls; a cluster opens its tokens in context, a token is shown elsewhere.
 import type { RenderProps } from "../../base/afm";
 import type { Rows } from "../../base/chart_shell";
@@ -61,7 +61,7 @@ async function draw(props: RenderProps, meta: Meta, data: Record<string, any>): 
     return found.sort((a, b) => (down ? of(b) - of(a) : of(a) - of(b)) || a - b);
   };
 
-  // Arrow keys walk through the list; one row at a time is in the order of Tab.
+  // Arrow keys move through the list; one row at a time is in the order of Tab.
   const step = (event: KeyboardEvent, c: number) => {
     const list = order();
     const here = list.indexOf(c);
@@ -95,7 +95,7 @@ async function draw(props: RenderProps, meta: Meta, data: Record<string, any>): 
     fill(
       box,
       meta.rows.length
-        ? h("table", {}, h("caption.said", {}, meta.title), h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "cluster, commonest tokens"), h("th", { scope: "col" }, "tag"), ...head)), h("tbody", {}, ...body))
+        ? h("table", {}, h("caption.said", {}, meta.title), h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "cluster, most common tokens"), h("th", { scope: "col" }, "tag"), ...head)), h("tbody", {}, ...body))
         : h("p.quiet", {}, "No cluster was found."),
     );
     if (holding) buttons.get(at())?.focus({ preventScroll: true });
@@ -139,10 +139,10 @@ async function draw(props: RenderProps, meta: Meta, data: Record<string, any>): 
   root.append(
     toolbar([h("span.title", {}, meta.title)], [csvButton("clusters.csv", csvRows, "Download all tokens with their clusters")]),
     meta.summary.length > 0
-      ? h("table.summary", {}, h("caption", {}, "What the controls give"), h("thead", {}, h("tr", {}, h("td"), ...meta.heads.map((text) => h("th.num", { scope: "col" }, text)))), h("tbody", {}, ...meta.summary.map((row) => h("tr", {}, h("th", { scope: "row" }, row.name), ...row.values.map((v) => h("td.num", {}, v))))))
+      ? h("table.summary", {}, h("caption", {}, "Comparison with controls"), h("thead", {}, h("tr", {}, h("td"), ...meta.heads.map((text) => h("th.num", { scope: "col" }, text)))), h("tbody", {}, ...meta.summary.map((row) => h("tr", {}, h("th", { scope: "row" }, row.name), ...row.values.map((v) => h("td.num", {}, v))))))
       : "",
     h("div.two", {}, box, side),
-    h("div.foot", {}, h("p", {}, "Arrow keys walk through the clusters; a heading sorts; a token is shown in all linked views."), ...meta.notes.map((text) => h("p", {}, text))),
+    h("div.foot", {}, h("p", {}, "Arrow keys move between clusters; click a heading to sort; a token is shown in all linked views."), ...meta.notes.map((text) => h("p", {}, text))),
     live,
   );
   update();

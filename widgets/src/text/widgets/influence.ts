@@ -24,7 +24,7 @@ async function draw(props: RenderProps, meta: PayloadMeta & { title: string; dra
   const n = corpus.count;
   const ranked = (k: number) => data.ranked[corpus.exampleOf(k)] === 1;
   let query = corpus.find({ example: meta.begin_example, token: meta.begin });
-  let held = 0; // a colour scale that is held between queries
+  let held = 0; // a colour range that is locked between queries
 
   const button = (label: string, on: boolean, title: string, run: () => void) => {
     const made = h("button", { "aria-pressed": on, title, onclick: run }, label);
@@ -36,7 +36,7 @@ async function draw(props: RenderProps, meta: PayloadMeta & { title: string; dra
   };
   const corr = button("correlation", true, "minus the correlation of the two losses", () => choose(true));
   const cov = button("covariance", false, "minus their covariance, in square nats", () => choose(false));
-  const hold = button("hold scale", false, "keep the colour scale when the query changes", () => {
+  const hold = button("Lock colour range", false, "Keep the colour range when the query changes", () => {
     held = held ? 0 : viewer.source().limit;
     hold.setAttribute("aria-pressed", String(!!held));
     update();
@@ -44,7 +44,7 @@ async function draw(props: RenderProps, meta: PayloadMeta & { title: string; dra
   const viewer = makeViewer(props, {
     corpus,
     title: meta.title,
-    enter: "ask about this token: the others are coloured by their influence on it",
+    enter: "make this token the query: the others are coloured by their influence on it",
     lockTip: false,
     tools: [h("span.group", { role: "group", "aria-label": "Measure" }, corr, cov), hold],
     changed(part) {
@@ -58,7 +58,7 @@ async function draw(props: RenderProps, meta: PayloadMeta & { title: string; dra
     metric: () => choose(!model.get("normalize")),
     more: (k) => {
       if (k === query) return [h("div.big", {}, "the query"), sd(k)];
-      if (!rows.varies(k)) return [h("p", {}, "its loss does not vary")];
+      if (!rows.varies(k)) return [h("p", {}, "its loss is constant")];
       return [h("p", {}, `${viewer.source().value[k] < 0 ? "more weight here lowers" : "more weight here raises"} the query's expected loss`), sd(k)];
     },
   });
@@ -74,7 +74,7 @@ async function draw(props: RenderProps, meta: PayloadMeta & { title: string; dra
   const context = (k: number, s: Source) => {
     const [before, at, after] = corpus.context(k, 5, 3);
     return h(
-      "button.src", { title: `ask about ${corpus.where(k)}`, onclick: () => viewer.pick(k), onpointerenter: () => viewer.focus().setHover(corpus.place(k)), onpointerleave: () => viewer.focus().setHover(null) },
+      "button.src", { title: `query ${corpus.where(k)}`, onclick: () => viewer.pick(k), onpointerenter: () => viewer.focus().setHover(corpus.place(k)), onpointerleave: () => viewer.focus().setHover(null) },
       h("i", {}, visible(before).slice(-14)),
       h("span", { class: `t ${stepClass(s.value[k], s.limit, "diverging")}` }, visible(at)),
       h("i", {}, visible(after)),
@@ -98,7 +98,7 @@ async function draw(props: RenderProps, meta: PayloadMeta & { title: string; dra
       positive: "harmful",
       scale: "diverging",
       limit,
-      limitNote: held ? "a limit that is held" : `${100 * QUANTILE} % of |values|`,
+      limitNote: held ? "locked" : `${100 * QUANTILE}th percentile of |value|`,
       value,
       error,
       z: meta.z,
@@ -137,7 +137,7 @@ async function draw(props: RenderProps, meta: PayloadMeta & { title: string; dra
           }),
         ),
     );
-    viewer.strip.element.setAttribute("aria-label", `${meta.title} on ${visible(corpus.text[query])}: ${n} tokens. Arrow keys move, Enter asks about a token, ? lists all keys`);
+    viewer.strip.element.setAttribute("aria-label", `${meta.title} on ${visible(corpus.text[query])}: ${n} tokens. Arrow keys move, Enter queries a token, ? lists all keys`);
   };
   add(viewer.foot, ...meta.notes.map((text) => h("p", {}, text)));
   update();

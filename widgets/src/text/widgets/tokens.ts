@@ -29,7 +29,7 @@ async function draw(props: RenderProps, meta: PayloadMeta & { title: string; met
       value,
       error: metric.error ? data[`error${i}`] : null,
       limit: metric.limit ?? roundUp(robustLimit(value, QUANTILE)),
-      limitNote: metric.limit !== null ? "a limit that was set" : `${100 * QUANTILE} % of |values|`,
+      limitNote: metric.limit !== null ? "set by limit=" : `${100 * QUANTILE}th percentile of |value|`,
       errorNote: metric.note,
     };
   });
