@@ -112,8 +112,8 @@ def make_views(tree, store: Path) -> dict:
         notes.add(
             example=example,
             tokens=token,
-            text="The loss of this token rises most over the draws. Click it in the explorer: what "
-            "shares its fate?",
+            text="The loss of this token rises most over the draws. Click it in the explorer: "
+            "which tokens' losses move with it?",
             author="slt-notebook demo",
             tags=["demo"],
         )

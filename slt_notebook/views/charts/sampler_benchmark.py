@@ -54,7 +54,8 @@ class SamplerBenchmark(View):
             for k, name in enumerate(data[PROBLEM].values)
         ]  # fmt: skip
         attrs = data.attrs
-        about = f"{attrs.get('steps', '?')} steps, the first {attrs.get(names.A_BURNIN, '?')} discarded as burn-in."
+        burnin = attrs.get(names.A_BURNIN, "?")
+        about = f"{attrs.get('steps', '?')} steps, the first {burnin} discarded as burn-in."
         payload, meta = pack(
             {
                 "estimate": data.estimate.values.astype("f4"),
