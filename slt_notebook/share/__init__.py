@@ -1,0 +1,1 @@
+"""Offline pages of notebooks and widgets, and the tutorials."""

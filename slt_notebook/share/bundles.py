@@ -50,6 +50,7 @@ class Bundles:
 
     @property
     def usable(self) -> bool:
+        """Whether there is anything to load."""
         return self.state != "missing"
 
 

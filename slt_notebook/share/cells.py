@@ -97,10 +97,10 @@ def outputs_html(outputs: Any, states: Mapping[str, Any]) -> str:
 
 
 def console_text(text: str) -> str:
-    """What a terminal would show in the end: a carriage return starts its line anew.
+    r"""Return what a terminal would show in the end: a carriage return starts its line anew.
 
-    >>> console_text("  0%\\r 50%\\r100%\\ndone")
-    '100%\\ndone'
+    >>> console_text("  0%\r 50%\r100%\ndone")
+    '100%\ndone'
     """
     kept = (line.rstrip("\r").rsplit("\r", 1)[-1] for line in text.split("\n"))
     lines = "\n".join(kept)

@@ -33,9 +33,10 @@ class SltExporter(Exporter):
     def _file_extension_default(self) -> str:
         return ".html"
 
-    def from_notebook_node(
+    def from_notebook_node(  # pyright: ignore[reportIncompatibleMethodOverride]  # as nbconvert's own
         self, nb: Any, resources: Any = None, **kw: Any
     ) -> tuple[str, dict[str, Any]]:
+        """Return the page of a notebook, and nbconvert's resources."""
         nb, resources = super().from_notebook_node(nb, resources, **kw)
         where = resources.get("metadata", {})
         # nbconvert says "" for the current folder; None means that there is no folder at all.

@@ -59,6 +59,7 @@ def render(
     """Markdown as HTML, scripts and remote pictures taken out.
 
     Args:
+        source: Markdown.
         attachments: of a notebook's cell.
         folder: where the notebook lies; pictures below it are embedded.
     """

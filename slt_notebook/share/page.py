@@ -25,7 +25,7 @@ _TAGS = re.compile(r"<[^>]+>")
 
 
 def host_script() -> str:
-    """The page's only script.  Errors: InputError where the front end is not built."""
+    """The page's only script.  Errors: InputError the front end is not built."""
     path = STATIC / "host.js"
     if not path.is_file():
         raise InputError(
@@ -103,13 +103,14 @@ def widgets_page(
     Returns:
         The page as one string.
 
-    Errors: InputError for a part of another kind, or where the front end is not built.
+    Raises:
+        InputError: A part of another kind, or the front end is not built.
     """
     parts = (
         list(widgets) if isinstance(widgets, (list, tuple)) and not _is_pair(widgets) else [widgets]
     )
     parts += [("markdown", note) for note in notes]
-    live = [part for part in parts if _is_widget(part)]
+    live: list[Any] = [part for part in parts if _is_widget(part)]
     states: dict[str, Any] = {}
     if live:
         from ipywidgets.embed import dependency_state

@@ -107,10 +107,10 @@ def page_data(states: Mapping[str, Any], shown: Iterable[str]) -> dict[str, Any]
 
 
 def embed_json(value: Any) -> str:
-    """JSON for a <script> element: ASCII, and with no `<` that could end it.
+    r"""Return JSON for a <script> element: ASCII, and with no `<` that could end it.
 
     >>> embed_json("</script>")
-    '"\\\\u003c/script>"'
+    '"\\u003c/script>"'
     """
     try:
         text = json.dumps(value, separators=(",", ":"), allow_nan=False)

@@ -62,7 +62,8 @@ class Copied:
 def copy(to: str | Path, origin: Path | None = None) -> Copied:
     """Put the tutorials into `to`; files that the reader edited stay as they are.
 
-    Errors: InputError where this installation has no tutorials, or `to` is a file; StoreError where
+    Raises:
+        InputError: This installation has no tutorials, or `to` is a file.  StoreError:
     it cannot be written.
     """
     origin = origin or source()

@@ -76,7 +76,7 @@ def rows_of(spec: Mapping[str, Any]) -> list[dict]:
     found = [inline.get("values")] if isinstance(inline, Mapping) else []
     found += list((spec.get("datasets") or {}).values())
     tables = [values for values in found if isinstance(values, list)]
-    return [row for row in max(tables, key=len, default=[]) if isinstance(row, Mapping)]
+    return [dict(row) for row in max(tables, key=len, default=[]) if isinstance(row, Mapping)]
 
 
 def _data(rows: list[dict]) -> str:

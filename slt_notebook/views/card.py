@@ -34,7 +34,8 @@ def run_card(
     the probes, and how to open the run again.
 
     Args:
-        tree: a run. path: where its store is, or None for one in memory.
+        tree: a run.
+        path: where its store is, or None for one in memory.
         progress: `Run.progress()` of a live run.
         name: the heading; else the store's name.
     """

@@ -33,7 +33,8 @@ class RunMonitor(View):
     Attributes:
         progress: the last snapshot, as `Run.progress()` gives it, NaN as None.
 
-    Errors: InputError for something without `progress()`.
+    Raises:
+        InputError: Something without `progress()`.
     """
 
     _bundle = "monitor"
@@ -108,6 +109,7 @@ class RunMonitor(View):
             print(seen["message"], file=file)
 
     def describe(self) -> str:
+        """Return what the view shows, as plain text."""
         p = self.progress
         lines = [
             f"Run {p.get('stage', 'unknown')}: step {p.get('step', 0)} of {p.get('steps', 0)}, "
@@ -118,6 +120,7 @@ class RunMonitor(View):
         return "\n".join(lines)
 
     def fallback(self) -> str:
+        """Return the view without scripts, as escaped HTML."""
         import numpy as np
 
         p = self.progress
@@ -167,7 +170,8 @@ def _steps(p: Mapping[str, Any]) -> list[list]:
 
 
 def duration(seconds: float | None) -> str:
-    """
+    """Return a time in words.
+
     >>> duration(3661), duration(75.4), duration(None)
     ('1 h 01 min', '1 min 15 s', 'unknown')
     """

@@ -57,8 +57,8 @@ def test_weak_cells_are_striped_and_say_so(show):
     page = show(grid, strip)
     cell = page.get_by_role("button", name="l0.h0")
     assert "mut" in cell.get_attribute("class")
-    assert "does not repeat itself" in cell.get_attribute("aria-label")
-    assert "1 that do not repeat" in page.locator(".grid .legend").inner_text()
+    assert "low split-half reliability" in cell.get_attribute("aria-label")
+    assert "1 with low split-half" in page.locator(".grid .legend").inner_text()
 
 
 def test_hostile_names_are_text(show):

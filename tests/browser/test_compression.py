@@ -107,7 +107,7 @@ def test_one_step_moves_a_dot_on_every_run_and_diversities_are_chosen(browser, t
         page.get_by_role("button", name="M = 4").click()
         assert page.locator(".transience .now").count() == 2 + 2 + 1
         page.locator(".transience g.run.k2 circle.now").first.click()
-        assert "M = ∞: least loss" in page.locator(".transience .foot").inner_text()
+        assert "M = ∞: lowest loss" in page.locator(".transience .foot").inner_text()
         page.get_by_label("Seed").select_option("1")
         assert page.get_by_role("button", name="M = 16").is_disabled()
 

@@ -92,7 +92,7 @@ def test_measure_and_scale(show):
     limit = page.locator(".scale b").first.text_content()
     page.locator(".strip .t:not(.f0)").nth(2).click()
     assert page.locator(".scale b").first.text_content() == limit
-    assert "held" in page.locator(".legend").inner_text()
+    assert "locked" in page.locator(".legend").inner_text()
 
 
 def test_by_keyboard_alone(show):
@@ -130,7 +130,7 @@ def test_the_page_says_how_sure_it_is_and_what_is_missing(show):
     probe = tree["probe/train"].to_dataset().copy(deep=True)
     probe["loss"][1] = np.nan
     text = show(slt.InfluenceExplorer(probe)).locator(".foot").inner_text()
-    assert "8 bits" in text and "three digits" in text
+    assert "8-bit precision" in text and "3 digits" in text
     assert "spread between 3 chains" in text
     assert "Excluded: chain 1" in text
 

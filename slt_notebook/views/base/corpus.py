@@ -36,6 +36,7 @@ class Corpus:
 
     @property
     def start(self) -> Array:
+        """Where each example begins in the flat arrays, `[examples + 1]`."""
         return np.concatenate([[0], np.cumsum(self.mask.sum(1))]).astype("i4")
 
     def __len__(self) -> int:
@@ -46,9 +47,11 @@ class Corpus:
         return np.asarray(values).reshape(self.mask.shape)[self.mask]
 
     def example_of(self, k: int) -> int:
+        """Return the number of the example that holds flat token k."""
         return int(np.searchsorted(self.start, k, side="right") - 1)
 
     def where(self, k: int) -> str:
+        """Return the place of flat token k, such as "train/0 · 17"."""
         return f"{self.examples[self.example_of(k)]} · {self.token[k]}"
 
     def find(self, example: Any, token: int) -> int | None:

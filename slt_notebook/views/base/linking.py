@@ -18,8 +18,7 @@ def place(example: Any, token: int) -> dict:
 
 
 class Focus(Model):
-    """What linked views look at: `focus` (clicked), `pins` (kept), `range` (a span of tokens),
-    and `component` (a part of the model, by its name).
+    """What linked views share: a focused token, pinned ones, a range, and a component.
 
     Where the pointer hovers is shared between the views in the browser alone: it is neither saved
     nor sent to Python.
@@ -54,7 +53,8 @@ class Focus(Model):
 def link(*views: View, focus: Focus | None = None) -> Focus:
     """Make `views` share one Focus: the given one, else that of the first view; returned.
 
-    Errors: InputError for anything that is not a view.
+    Raises:
+        InputError: Anything that is not a view.
     """
     for view in views:
         if not isinstance(view, View):

@@ -22,7 +22,7 @@ ROWS = 5000
 """Rows a chart may carry."""
 
 
-def themed(chart: alt.Chart | alt.LayerChart, title: str = "") -> Any:
+def themed(chart: alt.TopLevelMixin, title: str = "") -> Any:
     """The look of every chart of the kit: quiet grid, readable on light and dark pages.
 
     Set on the chart itself: nothing global changes.
@@ -47,11 +47,14 @@ def llc_chart(found: xr.Dataset, *, width: int = 420, height: int = 220) -> Any:
     Args:
         found: what `slt.llc` returns; or several joined along one dim, such as `component`, by
             `xr.concat`: then one point with its interval for each.
+        width: Of the chart, pixels.
+        height: Of the chart, pixels.
 
     Returns:
         altair.Chart: of one run, a point a chain and the pooled mean with its interval.
 
-    Errors: InputError for a Dataset without `mean`, or with more than 5,000 entries.
+    Raises:
+        InputError: A Dataset without `mean`, or with more than 5,000 entries.
     """
     if not {"mean", "interval"} <= set(found.data_vars):
         raise InputError(
@@ -93,6 +96,8 @@ def trace_chart(run: Any, *, burnin: int | None = None, width: int = 560, height
     Args:
         run: a run, or its group `sampling`.
         burnin: where the rule is drawn, in steps; the run's own if None.
+        width: Of the chart, pixels.
+        height: Of the chart, pixels.
 
     Returns:
         altair.Chart. Runs of more steps are drawn as means of blocks of steps, 5,000 rows in all.
@@ -148,20 +153,24 @@ def curve_chart(
     Args:
         curve: what `slt.refined_llc` returns for a sweep over checkpoints.
         stages: what `slt.stages` returns: a rule at every boundary, dashed where it may be noise.
+        width: Of the chart, pixels.
+        height: Of the chart, pixels.
 
     Returns:
         altair.Chart; a click on the legend brings one component forward.
 
-    Errors: InputError for a curve without training steps.
+    Raises:
+        InputError: A curve without training steps.
     """
     if names.TRAINING_STEP not in curve.coords or "llc" not in curve:
         raise InputError(
             say("a curve without training steps", "slt.refined_llc of checkpoints", "pass it")
         )
-    frame = curve[["llc", "mcse"]].to_dataframe().reset_index()
-    frame = frame[frame[names.TRAINING_STEP] > 0]
-    frame["lower"], frame["upper"] = (frame["llc"] + s * 1.96 * frame["mcse"] for s in (-1, 1))
-    frame = _few(frame[["component", names.TRAINING_STEP, "llc", "lower", "upper"]])
+    table = curve[["llc", "mcse"]].to_dataframe().reset_index()
+    table = table.loc[table[names.TRAINING_STEP] > 0].copy()
+    table["lower"], table["upper"] = (table["llc"] + s * 1.96 * table["mcse"] for s in (-1, 1))
+    columns = ["component", names.TRAINING_STEP, "llc", "lower", "upper"]
+    frame = _few(pd.DataFrame({name: table[name] for name in columns}))
     chosen = alt.selection_point(fields=["component"], bind="legend")
     x = alt.X(f"{names.TRAINING_STEP}:Q", title="training step", scale=alt.Scale(type="log"))
     base = alt.Chart(frame).encode(

@@ -29,7 +29,8 @@ class CalibrationView(View):
         found: what `slt.calibrate` returned, or its `evidence` (also opened from a file).
         focus: a Focus to share with other views.
 
-    Errors: InputError for something that is no evidence of a calibration.
+    Raises:
+        InputError: Something that is no evidence of a calibration.
     """
 
     _bundle = "calibration"
@@ -68,6 +69,7 @@ class CalibrationView(View):
         return self._cells[self.selected] if 0 <= self.selected < len(self._cells) else None
 
     def describe(self) -> str:
+        """Return what the view shows, as plain text."""
         trusted = sum(c["trusted"] for c in self._cells)
         rows = [
             f"  gamma {c['gamma']:g}, nbeta {c['nbeta']:.4g}, step {c['step_size']:.3g}: "
@@ -78,6 +80,7 @@ class CalibrationView(View):
         return "\n".join([head, self.meta["reason"], *rows])
 
     def fallback(self) -> str:
+        """Return the view without scripts, as escaped HTML."""
         rows = [
             [f"{c['gamma']:g}", f"{c['nbeta']:.4g}", f"{c['step_size']:.3g}"]
             + [_text(c[k]) for k in ("llc", "mcse", "rhat", "ess", "rho_loc")]
@@ -114,6 +117,7 @@ def evidence_of(found: Any) -> xr.Dataset:
 
 
 def is_evidence(data: xr.Dataset) -> bool:
+    """Return whether `data` is the evidence of a calibration."""
     return {"verdict", "trusted", "trace"} <= set(data.data_vars) and set(AXES) <= set(data.dims)
 
 

@@ -35,7 +35,8 @@ class CompressionView(View):
         tolerance: float, nats. subject, scheme, predictor: numbers of what is chosen.
         checkpoint: number of the checkpoint that is picked out, or -1.
 
-    Errors: InputError for another Dataset, or an unknown keyword.
+    Raises:
+        InputError: Another Dataset, or an unknown keyword.
     """
 
     _bundle = "compression"
@@ -55,7 +56,7 @@ class CompressionView(View):
         if not tolerance > 0:
             raise InputError(say(f"tolerance={tolerance}", "nats above 0", "pass 0.1"))
         given = data if isinstance(data, Mapping) and not isinstance(data, xr.Dataset) else None
-        self._data = {str(k): v for k, v in (given or {_title(data): data}).items()}
+        self._data: dict[str, Any] = {str(k): v for k, v in (given or {_title(data): data}).items()}
         subjects, arrays = [], {}
         for number, (name, one) in enumerate(self._data.items()):
             subject, own = _subject(name, one)
@@ -89,6 +90,7 @@ class CompressionView(View):
         return bits if int(row.grid) else np.array(at)
 
     def describe(self) -> str:
+        """Return what the view shows, as plain text."""
         names_ = ", ".join(
             f"{k} ({v.sizes[names.STEP]} checkpoints)" for k, v in self._data.items()
         )
@@ -104,6 +106,7 @@ class CompressionView(View):
         return "\n".join(lines)
 
     def fallback(self) -> str:
+        """Return the view without scripts, as escaped HTML."""
         one = list(self._data.values())[self.subject]
         at, predictors = self._critical(one), _predictors(one)
         what = "bits" if int(one.grid[self.scheme]) else str(one.unit.values[self.scheme])

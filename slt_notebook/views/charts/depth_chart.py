@@ -17,12 +17,15 @@ def depth_chart(tables: Mapping[str, pd.DataFrame], *, width: int = 190, height:
     Args:
         tables: kernel's name to what `slt.by_depth` returns.  Panels have their own scales, since
             a cosine of activations and a correlation of losses are not in one unit.
+        width: Of a panel, pixels.
+        height: Of a panel, pixels.
 
     Returns:
         altair.Chart.  The size of a point is the number of its pairs; one without an interval has
         no stated error.
 
-    Errors: InputError for no table, or for tables that are not of `slt.by_depth`.
+    Raises:
+        InputError: No table, or tables that are not of `slt.by_depth`.
     """
     wanted = {"mean", "stderr", "pairs"}
     wrong = [name for name, t in tables.items() if not wanted <= set(t.columns)]

@@ -17,8 +17,9 @@ ITEMS = 40
 
 
 class InfluenceOverTraining(View):
-    """Curves of influence over training steps with bands of stages, one tab for each method, and
-    the whole matrix at the step under the cursor.
+    """Curves of influence over training, and the whole matrix at the step under the cursor.
+
+    Bands show the stages; each method has a tab.
 
     Args:
         methods: `{name: array}`; an array or Dataset has a dim `step` and two that end alike, such
@@ -105,12 +106,14 @@ class InfluenceOverTraining(View):
         )  # fmt: skip
 
     def describe(self) -> str:
+        """Return what the view shows, as plain text."""
         return (
             f"InfluenceOverTraining: {', '.join(self._tables)}; {len(self._items)} items, "
             f"{len(self._steps)} steps from {self._steps[0]} to {self._steps[-1]}"
         )
 
     def fallback(self) -> str:
+        """Return the view without scripts, as escaped HTML."""
         p = self.source
         parts = []
         every = max(1, len(self._steps) // 15)

@@ -15,11 +15,14 @@ def lds_chart(found: xr.Dataset, *, width: int = 300, row: int = 15) -> Any:
 
     Args:
         found: What `slt.toys.lds` returns, or a selection of its methods.
+        width: Of the chart, pixels.
+        row: Height of a row, pixels.
 
     Returns:
         altair.Chart.
 
-    Errors: InputError for a Dataset without `lds`, or with more than 200 points.
+    Raises:
+        InputError: A Dataset without `lds`, or with more than 200 points.
     """
     if "lds" not in found or not {"lower", "upper"} <= set(found.data_vars):
         raise InputError(

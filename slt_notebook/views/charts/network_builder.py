@@ -27,7 +27,8 @@ class NetworkBuilder(View):
         ranks: of the weight matrices; full by default.
         focus: a Focus to share with other views.
 
-    Errors: InputError for impossible widths or ranks.
+    Raises:
+        InputError: Impossible widths or ranks.
     """
 
     _bundle = "network"
@@ -62,6 +63,7 @@ class NetworkBuilder(View):
         )
 
     def describe(self) -> str:
+        """Return what the view shows, as plain text."""
         proof = dln.certificate(self.widths, self.ranks)
         return (
             f"Deep linear network {'-'.join(map(str, self.widths))}, ranks {self.ranks}: "
@@ -71,4 +73,5 @@ class NetworkBuilder(View):
         )
 
     def fallback(self) -> str:
+        """Return the view without scripts, as escaped HTML."""
         return f"<p>{fallback.esc(self.describe())}</p>"

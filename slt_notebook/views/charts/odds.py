@@ -28,7 +28,8 @@ class OddsView(View):
     Attributes:
         losses, llcs: lists of two. n: float.
 
-    Errors: InputError for values that are not two finite numbers, or an unknown keyword.
+    Raises:
+        InputError: Values that are not two finite numbers, or an unknown keyword.
     References: Lehalleur et al. 2025 (arXiv:2502.05475).
     """
 
@@ -70,6 +71,7 @@ class OddsView(View):
         return of(1) - of(0)
 
     def describe(self) -> str:
+        """Return what the view shows, as plain text."""
         u, v = self.names
         at = crossover(self.losses, self.llcs)
         where = f"crossover at n = {at:.1f}" if np.isfinite(at) else "no crossover"
@@ -80,6 +82,7 @@ class OddsView(View):
         )
 
     def fallback(self) -> str:
+        """Return the view without scripts, as escaped HTML."""
         sizes = [10.0**k for k in range(1, 7)]
         energy = lambda n, k: float(free_energy(n, self.losses[k], self.llcs[k]))
         rows = [

@@ -26,7 +26,8 @@ class SamplerBenchmark(View):
         data: what `slt.benchmarks.run` returns, of one call or of several joined along `problem`.
         focus: a Focus to share with other views.
 
-    Errors: InputError for another Dataset.
+    Raises:
+        InputError: Another Dataset.
     """
 
     _bundle = "samplers"
@@ -82,17 +83,20 @@ class SamplerBenchmark(View):
         return rows
 
     def describe(self) -> str:
+        """Return what the view shows, as plain text."""
         count = self._data.sizes[PROBLEM]
         head = f"Sampler benchmark on {count} networks: median absolute relative error"
         return "\n".join([head, *(f"  {n}: {e} at its best step {s}" for n, s, e in self._rows())])
 
     def fallback(self) -> str:
+        """Return the view without scripts, as escaped HTML."""
         heads = ("sampler", "best step", "median absolute relative error there")
         table = fallback.table("Samplers against the known answer", heads, self._rows())
         return fallback.page("Sampler benchmark", [table], 150_000)
 
 
 def is_benchmark(data: Any) -> bool:
+    """Return whether `data` is what `slt.benchmarks.run` returns."""
     if not isinstance(data, xr.Dataset):
         return False
     dims = {SAMPLER, names.STEP_SIZE, PROBLEM}

@@ -118,6 +118,7 @@ class StageCurves(View):
         )
 
     def describe(self) -> str:
+        """Return what the view shows, as plain text."""
         at = ", ".join(f"{line:.0f}" for line in self.lines) or "none"
         return (
             f"StageCurves: {len(self._names)} components, steps {self._step[0]:.0f} to "
@@ -125,6 +126,7 @@ class StageCurves(View):
         )
 
     def fallback(self) -> str:
+        """Return the view without scripts, as escaped HTML."""
         found = self.change()
         rows = []
         for k in range(found.sizes["stage"]):

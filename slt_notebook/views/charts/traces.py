@@ -37,7 +37,8 @@ class TraceView(View):
         burnin: int, steps. window: [first, past the last] step, or None. hidden: positions of the
         chains that are switched off. estimate: what `slt.llc` says at this burn-in.
 
-    Errors: InputError for a run without losses, or an unknown keyword.
+    Raises:
+        InputError: A run without losses, or an unknown keyword.
     """
 
     _bundle = "traces"
@@ -98,6 +99,7 @@ class TraceView(View):
             self.badges = badges(self._result, int(change["new"]))
 
     def describe(self) -> str:
+        """Return what the view shows, as plain text."""
         lines = [f"Traces of {len(self.meta['chains'])} chains, {self.meta['steps']} steps"]
         lines.append(estimate_text(self.estimate))
         lines += [f"  {b['name']}: {b['value']} ({b['verdict']})" for b in self.badges]
@@ -105,6 +107,7 @@ class TraceView(View):
         return "\n".join(lines)
 
     def fallback(self) -> str:
+        """Return the view without scripts, as escaped HTML."""
         blocks, chains = self._blocks, self.meta["chains"]
         middle = (blocks["edges"][:-1] + blocks["edges"][1:]) / 2
         series = [(c["label"], middle, blocks["mean"][k]) for k, c in enumerate(chains)]

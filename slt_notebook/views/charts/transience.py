@@ -44,7 +44,8 @@ class TransienceView(View):
     Attributes:
         checkpoint, seed, picked: numbers. hidden: numbers of runs switched off. plane: components.
 
-    Errors: InputError for another Dataset, or an unknown keyword.
+    Raises:
+        InputError: Another Dataset, or an unknown keyword.
     References: Carroll et al. 2025 (arXiv:2501.17745).
     """
 
@@ -106,6 +107,7 @@ class TransienceView(View):
         return out
 
     def describe(self) -> str:
+        """Return what the view shows, as plain text."""
         lines = [
             f"Transience: {self._data.sizes['run']} task diversities, "
             f"{self._data.sizes['seed']} seeds, {self._data.sizes[names.STEP]} checkpoints"
@@ -117,6 +119,7 @@ class TransienceView(View):
         return "\n".join(lines)
 
     def fallback(self) -> str:
+        """Return the view without scripts, as escaped HTML."""
         number = fallback.number
         rows = [(s, m, number(low), step, number(end)) for s, m, low, step, end in self.rows()]
         heads = ("seed", "tasks", "lowest OOD loss", "at step", "at the end")

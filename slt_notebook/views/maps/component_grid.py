@@ -100,6 +100,7 @@ class ComponentGrid(View):
         super().__init__(payload=payload, meta=meta, focus=focus or Focus())
 
     def describe(self) -> str:
+        """Return what the view shows, as plain text."""
         name, value, _ = self._shown[self.metric]
         order = np.argsort(-np.abs(np.nan_to_num(value)))[:5]
         sizes = (fallback.number(float(value[k]), True) for k in order)
@@ -107,6 +108,7 @@ class ComponentGrid(View):
         return f"ComponentGrid: {name} of {len(value)} cells; strongest: {best}"
 
     def fallback(self) -> str:
+        """Return the view without scripts, as escaped HTML."""
         name, value, error = self._shown[self.metric]
         limit = robust_limit(value)
         rows = [

@@ -157,6 +157,7 @@ class EmbeddingMap(View):
         return self
 
     def describe(self) -> str:
+        """Return what the view shows, as plain text."""
         by = ", ".join(self._colors)
         return (
             f"EmbeddingMap: {len(self._kept)} points ({', '.join(self._x)}), colour by {by}; "
@@ -164,6 +165,7 @@ class EmbeddingMap(View):
         )
 
     def fallback(self) -> str:
+        """Return the view without scripts, as escaped HTML."""
         name = list(self._colors)[min(self.color, len(self._colors) - 1)]
         values = self._colors[name]
         xy = next(iter(self._x.values()))

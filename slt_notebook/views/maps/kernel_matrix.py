@@ -161,12 +161,14 @@ class KernelMatrix(View):
         return [n["name"] for n in top], total / np.where(pairs > 0, pairs, np.nan)
 
     def describe(self) -> str:
+        """Return what the view shows, as plain text."""
         return (
             f"KernelMatrix: {len(self._names)} examples, {self.meta['draws']} draws; "
             f"order: {self.meta['order']}"
         )
 
     def fallback(self) -> str:
+        """Return the view without scripts, as escaped HTML."""
         labels, value = self._blocks()
         rows = [
             (a, *(fallback.number(float(v), signed=True) for v in row))
@@ -183,7 +185,7 @@ def _places(part: xr.Dataset, unit: str):
     if unit == "sequence":
         labels = corpus.labels
         words = [f"{w} {e}" if w else e for w, e in zip(labels, corpus.examples, strict=True)]
-        return list(corpus.examples), [0] * len(words), words, corpus.mask.any(1)
+        return list(corpus.examples), [0] * len(words), words, np.asarray(corpus.mask.any(1))
     kept = corpus.mask.reshape(-1)
     ids, tokens, words = [""] * len(kept), [0] * len(kept), [""] * len(kept)
     for k, at in enumerate(np.flatnonzero(kept)):

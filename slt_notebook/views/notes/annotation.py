@@ -23,6 +23,7 @@ STATUSES = ("open", "resolved", "deleted")
 
 
 def now() -> str:
+    """Return the time in UTC, to the millisecond, as ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -100,16 +101,19 @@ def on_component(source: str, component: str) -> dict:
 
 
 def selector(item: dict, kind: str) -> dict | None:
+    """Return the selector of this type in the target of a note, or None."""
     target = item.get("target")
     found = target.get("selector", []) if isinstance(target, dict) else []
     return next((s for s in found if s.get("type") == kind), None)
 
 
 def text_of(item: dict) -> str:
+    """Return the text of a note."""
     return next((b["value"] for b in item["body"] if b.get("purpose") != "tagging"), "")
 
 
 def parent_of(item: dict) -> str | None:
+    """Return the id of the note that this one answers, or None."""
     target = item.get("target")
     return target if item.get("motivation") == "replying" and isinstance(target, str) else None
 
@@ -140,8 +144,10 @@ def check(item: Any) -> dict:
 
 
 def union(*lists: Iterable[dict]) -> list[dict]:
-    """Every note once: of two versions the one modified last.  Deleted ones stay as tombstones,
-    so that merging an older copy does not bring them back."""
+    """Return every note once: of two versions the one modified last.
+
+    Deleted ones stay as tombstones, so that merging an older copy does not bring them back.
+    """
     found: dict[str, dict] = {}
     for item in (check(i) for one in lists for i in one):
         old = found.get(item["id"])
@@ -151,7 +157,7 @@ def union(*lists: Iterable[dict]) -> list[dict]:
 
 
 def anchor(item: dict, corpus: Corpus) -> tuple[int, int, str] | None:
-    """Where a note stands in `corpus`: flat tokens (from, to) and "dims" or "quote", or None.
+    """Return where a note is anchored: flat tokens (from, to) and "dims" or "quote", or None.
 
     By its dims if the quoted text is still there; else where the quote is found with at least half
     of what stood around it (or alone, if it is 8 characters or more and occurs once); else it is an

@@ -56,8 +56,10 @@ def read_notes(path: str | Path) -> list[dict]:
 
 
 def mend(path: Path) -> None:
-    """Close a last line that was cut off while it was written; what is left of it is kept, behind
-    a `#`, so that the next note starts a line of its own."""
+    """Close a last line that was cut off while it was written.
+
+    What is left of it is kept behind a `#`, so that the next note starts on its own line.
+    """
     data = path.read_bytes() if path.is_file() else b""
     if not data or data.endswith(b"\n"):
         return
@@ -124,6 +126,8 @@ class Notes(View):
             example: Id of the example, such as "train/0".
             tokens: One index of a predicted token, or (first, past the last).
             component: Such as "l0.h3".
+            author: Signs this note; None: the author of these notes.
+            tags: Words to find it by.
 
         Returns:
             The note's id.
@@ -222,11 +226,13 @@ class Notes(View):
         ]
 
     def describe(self) -> str:
+        """Return what the view shows, as plain text."""
         rows = [f"Notes: {len(self.list())} on {self.source}"]
         rows += [f"- {annotation.points_at(i)}: {annotation.text_of(i)}" for i in self.list()]
         return "\n".join(rows)
 
     def fallback(self) -> str:
+        """Return the view without scripts, as escaped HTML."""
         items = [
             (annotation.points_at(i), i.get("creator", {}).get("name", ""), annotation.text_of(i))
             for i in self.list()

@@ -24,8 +24,10 @@ _COLUMNS = {
 
 
 class ClusterBrowser(View):
-    """The clusters of `slt.clusters` in a table with their controls; a cluster opens its tokens in
-    context, and a click on a token shows it in every view that shares the `focus`.
+    """The clusters of `slt.clusters` in a table with their controls.
+
+    A cluster opens its tokens in context, and a click on a token shows it in every view that shares
+    the `focus`.
 
     Args:
         found: of `slt.clusters`.
@@ -111,10 +113,12 @@ class ClusterBrowser(View):
         super().__init__(payload=payload, meta=meta, focus=focus or Focus())
 
     def describe(self) -> str:
+        """Return what the view shows, as plain text."""
         first = "; ".join(f"{r['top']} ({r['values'][0]:.0f})" for r in self._rows[:3])
         return f"ClusterBrowser: {len(self._rows)} clusters; {first}"
 
     def fallback(self) -> str:
+        """Return the view without scripts, as escaped HTML."""
         rows = [
             (
                 k,

@@ -34,8 +34,10 @@ LEAST_DRAWS = 50
 
 @dataclass(frozen=True)
 class Losses:
-    """What the view knows: centred losses `[chain*draw, tokens + examples]`; the last columns are
-    the sums of each example.  `ranked [examples]`: which ones are sources."""
+    """What the view knows: centred losses `[chain*draw, tokens + examples]`.
+
+    The last columns are the sums of each example.  `ranked [examples]`: which ones are sources.
+    """
 
     corpus: Corpus
     traces: moments.Traces
@@ -142,6 +144,7 @@ class InfluenceExplorer(View):
         return [(i, float(value[i]), float(error[i])) for i in kept]
 
     def describe(self) -> str:
+        """Return what the view shows, as plain text."""
         corpus, k = self._losses.corpus, self._query()
         rows = ", ".join(f"{corpus.text[i]!r} {fallback.number(v)}" for i, v, _ in self.top(5))
         return (
@@ -150,6 +153,7 @@ class InfluenceExplorer(View):
         )
 
     def fallback(self) -> str:
+        """Return the view without scripts, as escaped HTML."""
         corpus, k = self._losses.corpus, self._query()
         value, error = self._losses.column(k, self.normalize)
         value, error = value[: len(corpus)], error[: len(corpus)]
@@ -261,10 +265,12 @@ def _absent(data: xr.Dataset, raw: moments.Raw, skip: dict) -> dict:
 
 
 def quantise(traces: moments.Traces) -> tuple[np.ndarray, np.ndarray]:
-    """Centred losses as int8 `[series, chain*draw]`, the largest of each series at ±127, and the
-    standard deviations in float32.  The scale cancels in a correlation; a covariance is
-    correlation * sd * sd.  The rounding is uniform, so its effect on a correlation over D draws
-    is about sqrt(2 / 12 / D) * max|z| / (127 sd): 1e-3 and below."""
+    """Return centred losses as int8 `[series, chain*draw]`, and their standard deviations (f4).
+
+    The largest value of each series is at ±127.  The scale cancels in a correlation; a covariance
+    is correlation * sd * sd.  The rounding is uniform, so its effect on a correlation over D draws
+    is about sqrt(2 / 12 / D) * max|z| / (127 sd): 1e-3 and below.
+    """
     z = traces.z
     q = np.empty((z.shape[1], z.shape[0]), "i1")
     for i in range(0, z.shape[1], 1024):

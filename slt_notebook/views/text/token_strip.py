@@ -92,6 +92,7 @@ class TokenStrip(View):
         super().__init__(payload=payload, meta=meta, focus=focus or Focus(), notes=notes or Notes())
 
     def describe(self) -> str:
+        """Return what the view shows, as plain text."""
         m = self._metrics[self.metric]
         value = m["value"]
         strongest = np.argsort(-np.abs(np.nan_to_num(value)))[:5]
@@ -105,6 +106,7 @@ class TokenStrip(View):
         )
 
     def fallback(self) -> str:
+        """Return the view without scripts, as escaped HTML."""
         corpus, m = self._corpus, self._metrics[self.metric]
         value, error = m["value"], m["error"]
         limit = self.meta["metrics"][self.metric]["limit"] or robust_limit(value)

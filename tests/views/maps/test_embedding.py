@@ -26,7 +26,7 @@ def test_points_colours_and_images_travel():
     np.testing.assert_allclose(data["x0"], xy[:, 0], rtol=1e-6)
     np.testing.assert_allclose(data["y1"], -xy[:, 1], rtol=1e-6)
     kind, signed, up = view.meta["coordinates"]
-    assert kind["categories"] == ["b", "a"]  # the commonest first
+    assert kind["categories"] == ["b", "a"]  # the most common first
     assert [kind["categories"][c] for c in data["c0"][:3]] == ["a", "b", "b"]
     assert signed["low"] == -signed["high"] < 0 < up["high"] and up["low"] >= 0
     assert data["images"].max() == 255 and view.meta["images"] == [4, 4, 1]
