@@ -26,6 +26,7 @@ from slt_notebook.runs.plan.memory import memory_plan_of
 from slt_notebook.runs.plan.settings import Settings, Speed, Task
 from slt_notebook.runs.plan.task import make_task
 from slt_notebook.runs.store.run_store import RunStore
+from slt_notebook.runs.store.space import check_space
 
 Join = Callable[[OwnEvaluator, Progress], Evaluator]
 """The evaluator of a run, from what the run would do by itself: see `Lockstep.join`."""
@@ -137,6 +138,8 @@ def prepare(
         speed.chain_chunk,
     )  # fmt: skip
     memory.check()
+    where = store if store is not None else Path(tempfile.gettempdir()) / "run.zarr"
+    check_space(Path(where).expanduser(), memory.disk)
     as_row = lambda values: torch.tensor(values, dtype=torch.float32, device=shared.device)
     potential = Potential(
         inputs.loss, space, inputs.loss.params, space.flatten(inputs.loss.params),

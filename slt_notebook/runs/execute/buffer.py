@@ -21,6 +21,7 @@ from slt_notebook.core.sampler_loop import Step
 from slt_notebook.runs.execute.job import Job
 from slt_notebook.runs.execute.probing import HostCopy, to_host
 from slt_notebook.runs.store.layout import CHUNK_BYTES
+from slt_notebook.runs.store.space import writing
 
 FLUSH_SECONDS = 4.0
 WRITE_SPEED = 500e6
@@ -125,9 +126,15 @@ class Buffer:
         codes, since = status.cpu().numpy().copy(), self.since.cpu().numpy().copy()
         at_step, at_draw = self.step, self.draw
         store, rows = self.job.store, self.rows
+        size = self.bytes + sum(v.nbytes for v in (*stack.values(), *leaves))
 
         def write() -> float:
             began = time.monotonic()
+            with writing(store.path, size):
+                write_all()
+            return time.monotonic() - began
+
+        def write_all() -> None:
             for name, parts in probes.items():
                 values = np.stack([part.tensor().numpy() for part in parts], 1)
                 store.write_rows(f"{names.PROBE}/{name}", names.LOSS, rows, at_draw, values)
@@ -137,7 +144,6 @@ class Buffer:
             store.write_chain(names.STATUS_STEP, rows, since)
             store.write_chain(names.STATUS, rows, codes)
             store.write_checkpoint(rows, steps, leaves)
-            return time.monotonic() - began
 
         self.pending = self.job.writer.submit(write)
         if self.large and not last:

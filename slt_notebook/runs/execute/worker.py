@@ -23,6 +23,7 @@ from slt_notebook.runs.execute.job import Job
 from slt_notebook.runs.execute.probing import measure
 from slt_notebook.runs.execute.progress import ProgressReporter
 from slt_notebook.runs.plan.settings import CONTROLS
+from slt_notebook.runs.store.space import writing
 
 
 @dataclass
@@ -161,5 +162,6 @@ def _controls(job: Job, chains: _Chains) -> None:
             losses[place, number] = float(found.nanmean())
             at_center[place, number] = float(job.baseline.at(index, places)[0])
     rows = chains.rows
-    job.writer.submit(job.store.write_chain, names.CONTROL_INIT_LOSS, rows, at_center).result()
-    job.writer.submit(job.store.write_chain, names.CONTROL_LOSS, rows, losses).result()
+    with writing(job.store.path, at_center.nbytes + losses.nbytes):
+        job.writer.submit(job.store.write_chain, names.CONTROL_INIT_LOSS, rows, at_center).result()
+        job.writer.submit(job.store.write_chain, names.CONTROL_LOSS, rows, losses).result()

@@ -22,6 +22,7 @@ from slt_notebook.runs.plan.settings import Task
 from slt_notebook.runs.plan.task import compare
 from slt_notebook.runs.store import checkpoint, layout
 from slt_notebook.runs.store.arrays import array_of, group_of, unreadable, values_of
+from slt_notebook.runs.store.space import writing
 
 
 class RunStore:
@@ -67,7 +68,8 @@ class RunStore:
         try:
             if self.path.exists() and any(self.path.iterdir()):
                 return self._reopen(task, probes)
-            layout.create(self.path, task, probes, init, dim)
+            with writing(self.path):
+                layout.create(self.path, task, probes, init, dim)
             self._group = zarr.open_group(str(self.path), mode="r+")
             return "new"
         except BaseException:
@@ -129,7 +131,8 @@ class RunStore:
         relation = compare(str(stored), task)
         verify(self.path, checkpoint=True)
         if relation == "more":
-            layout.extend(group, task, probes)
+            with writing(self.path):
+                layout.extend(group, task, probes)
             group = zarr.open_group(str(self.path), mode="r+")
         self._group = group
         return relation
