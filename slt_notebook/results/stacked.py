@@ -57,8 +57,9 @@ class Stacked(BackendArray):
         except (MemoryError, StoreError):
             raise
         except Exception as cause:
-            run, within = _split(path / self.name)
-            refuse(run, damage_of(run, within), cause)
+            if path is not None:
+                run, within = _split(path / self.name)
+                refuse(run, damage_of(run, within), cause)
             raise
 
     def _values(self, path: Path | None, key: tuple) -> np.ndarray:

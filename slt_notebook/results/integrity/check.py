@@ -41,7 +41,7 @@ class Check:
 
     def __str__(self) -> str:
         lines = []
-        for path, row in self.table.iterrows():
+        for path, row in self.table.to_dict("index").items():
             state = f"{row['lost']} lost" if row["lost"] else "complete"
             checks = f"checksums: {row['checksums']}"
             if row["checksums"] == "none":

@@ -65,8 +65,10 @@ class Stored:
     @property
     def unit(self) -> str:
         """The dim of the second axis of an array that grows while the run is sampled, or ""."""
-        grows = len(self.dims) > 1 and self.dims[0] == names.CHAIN
-        return self.dims[1] if grows and self.dims[1] in (names.STEP, names.DRAW) else ""
+        match self.dims:
+            case (names.CHAIN, (names.STEP | names.DRAW) as unit, *_):
+                return unit
+        return ""
 
     def counts(self) -> tuple[int, ...]:
         """Number of chunks along each axis."""
@@ -168,7 +170,8 @@ def done_of(root: Path, attrs: Mapping[str, Any]) -> Done:
     if cursor is not None and not has_checksums(attrs):
         # Chunks of nothing but NaN, as after a divergence, were not written then.
         try:
-            at = zarr.open_array(str(root / names.SAMPLING / names.STATUS_STEP), mode="r")[:]
+            status = zarr.open_array(str(root / names.SAMPLING / names.STATUS_STEP), mode="r")
+            at = np.asarray(status[:])
         except Exception as cause:
             raise ValueError("its status cannot be read") from cause
         cursor = np.where(at[:, None] < 0, cursor, np.minimum(cursor, at[:, None]))
@@ -188,7 +191,8 @@ def missing(arrays: Sequence[Stored], done: Done, sealed: bool) -> Iterator[Loss
         if not sealed and (done.cursor is None or not _is_loss(array)):
             continue
         for chunk in _required(array, arrays, present, done):
-            if chunk not in present[array.path]:
+            # Asked again: a folder that is being written may be listed without a file in it.
+            if chunk not in present[array.path] and not array.file(chunk).exists():
                 yield array.loss(chunk, "its file is missing", done.chains)
 
 
