@@ -178,7 +178,7 @@ def _picture(run: Result, data: xr.Dataset, burnin: int) -> str:
 
 def _reopen(path: Any) -> str:
     if path is None:
-        return "This run lives in memory alone: sample with store='runs/name.zarr' to keep one."
+        return "This run is in memory only: sample with store='runs/name.zarr' to keep one."
     return f"tree = slt.open_run({str(path)!r})\nslt.view(tree)"
 
 

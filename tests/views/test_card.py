@@ -38,7 +38,7 @@ def test_hostile_names_are_text():
 def test_unfinished_diverged_and_in_memory():
     tree = with_divergence(synthetic_tree())
     assert "not complete" in run_text(tree)
-    assert "lives in memory" in run_text(tree)
+    assert "in memory only" in run_text(tree)
     assert "diverged: the loss of its batch was not finite at step 60" in run_card(tree)
     live = {"stage": "sampling", "draw": 3, "draws": 50, "seconds_left": 75}
     assert "sampling, draw 3 of 50, 1 min 15 s left" in run_text(tree, progress=live)

@@ -20,7 +20,7 @@ def place(example: Any, token: int) -> dict:
 class Focus(Model):
     """What linked views share: a focused token, pinned ones, a range, and a component.
 
-    Where the pointer hovers is shared between the views in the browser alone: it is neither saved
+    Where the pointer hovers is shared between the views in the browser only: it is neither saved
     nor sent to Python.
 
     Args:

@@ -27,7 +27,7 @@ class CompressionView(View):
 
     Args:
         data: what `slt.compression_series` returns, or several of them by name.  Data variables
-            over `step` alone are further predictors (a name that ends in `_stderr` is not).
+            over `step` only are further predictors (a name that ends in `_stderr` is not).
         tolerance: at first, nats.
         focus: a Focus to share with other views.
 
@@ -135,8 +135,8 @@ def _predictors(one: xr.Dataset) -> dict[str, np.ndarray]:
     out = {"LLC": one.llc.values, "log step": np.log(np.maximum(step, 1)), "loss": one.loss.values}
     for name, value in one.data_vars.items():
         named = str(name)
-        alone = value.dims == (names.STEP,) and named not in _NO_PREDICTOR
-        if alone and not named.endswith("_stderr"):
+        over_steps = value.dims == (names.STEP,) and named not in _NO_PREDICTOR
+        if over_steps and not named.endswith("_stderr"):
             out[named.replace("_", " ")] = value.values
     trace = one.get("hessian_trace")
     if trace is not None and (trace > 0).all():

@@ -27,7 +27,7 @@ from slt_notebook.views.base.corpus import of_probe
 from slt_notebook.views.base.linking import Focus
 from slt_notebook.views.base.widget import HTML_LIMIT, View, check_trait, pack, refuse
 from slt_notebook.views.notes.notes import Notes
-from slt_notebook.views.text.influence_explorer import LEAST_DRAWS, STATE_BYTES, quantise
+from slt_notebook.views.text.influence_explorer import LEAST_DRAWS, STATE_BYTES, quantize
 
 CLUSTERED = 4000
 """Examples that may be ordered by hierarchical clustering."""
@@ -99,7 +99,7 @@ class KernelMatrix(View):
         levels, how = _levels(groups, result, part, unit, kept)
         order = np.lexsort(levels[::-1]) if levels else np.arange(int(kept.sum()))
         tree = _tree([np.asarray(one)[order] for one in levels[:-1]], len(order))
-        q, sd = quantise(traces)
+        q, sd = quantize(traces)
         peak = np.abs(traces.z).max(0) / 127
         chosen = np.flatnonzero(kept)[order]
         called = words if names is None else [str(x) for x in names]

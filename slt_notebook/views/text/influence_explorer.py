@@ -109,7 +109,7 @@ class InfluenceExplorer(View):
             _check_token(losses.corpus, begin)
             focus.focus = place(*begin)
         self._losses = losses
-        q, sd = quantise(losses.traces)
+        q, sd = quantize(losses.traces)
         groups = losses.traces.groups
         batches = np.array([*(g.start for g in groups), groups[-1].stop], "i4")
         arrays = losses.corpus.entries()
@@ -264,7 +264,7 @@ def _absent(data: xr.Dataset, raw: moments.Raw, skip: dict) -> dict:
     }
 
 
-def quantise(traces: moments.Traces) -> tuple[np.ndarray, np.ndarray]:
+def quantize(traces: moments.Traces) -> tuple[np.ndarray, np.ndarray]:
     """Return centred losses as int8 `[series, chain*draw]`, and their standard deviations (f4).
 
     The largest value of each series is at ±127.  The scale cancels in a correlation; a covariance

@@ -84,11 +84,11 @@ class TokenStrip(View):
             if one["error"] is not None:
                 arrays[f"error{i}"] = one["error"]
         self._corpus, self._metrics = corpus, metrics
-        sent = [
+        shown = [
             {**m, "value": None, "error": m["error"] is not None, "limit": limit} for m in metrics
         ]
         title = title or found
-        payload, meta = pack(arrays, title=title, metrics=sent, notes=remarks)
+        payload, meta = pack(arrays, title=title, metrics=shown, notes=remarks)
         super().__init__(payload=payload, meta=meta, focus=focus or Focus(), notes=notes or Notes())
 
     def describe(self) -> str:

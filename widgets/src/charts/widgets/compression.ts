@@ -140,7 +140,7 @@ class Compression {
     const x = axis(extent(levels), [BOX.left, BOX.right], scheme.log);
     const y = axis([Math.min(meta.tolerances[0] / 3, tolerance), Math.max(meta.tolerances[1] * 4, tolerance)], [BOX.bottom, BOX.top], true, 0.02);
     this.y = y;
-    const parts = frame(BOX, x, y, { x: scheme.unit, y: "", what: "Rise of the loss (nats) at each level" });
+    const parts = frame(BOX, x, y, { x: scheme.unit, y: "", what: "Loss increase (nats) at each level" });
     subject.steps.forEach((_, i) => {
       const gap = gapOf(i);
       const level = scheme.grid ? 2 ** at[i] : at[i];
@@ -236,7 +236,7 @@ class Compression {
       const cells = use.length > 3 ? [show(r2(px, py)), `${show(a)} to ${show(b)}`, show(spearman(px, py))] : ["no value", "", "no value"];
       return h("tr", { class: k ? "" : "llc" }, h("th", { scope: "row" }, name), ...cells.map((text) => h("td.num", {}, text)));
     });
-    fill(this.fits, table("Each predictor alone, on a line", ["", "R\u00b2#", "95 %#", "Spearman#"], body));
+    fill(this.fits, table("Linear fit on each predictor", ["", "R\u00b2#", "95 %#", "Spearman#"], body));
   }
 
   private move(value: number): void {

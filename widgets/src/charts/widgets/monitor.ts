@@ -98,7 +98,7 @@ function render(props: RenderProps): void {
   fill(el, root);
   useTheme(root, "monitor", CSS, signal);
   // A page without a kernel has nobody to tell.
-  const alone = document.documentElement.hasAttribute("data-slt-page");
+  const offline = document.documentElement.hasAttribute("data-slt-page");
   let told = "";
   let waited = false;
   let timer: ReturnType<typeof setTimeout> | undefined;
@@ -130,7 +130,7 @@ function render(props: RenderProps): void {
     stop.textContent = told === "stop" ? "Stopping\u2026" : "Stop";
     pause.disabled = told !== "";
     stop.disabled = told === "stop";
-    pause.hidden = stop.hidden = ended || alone;
+    pause.hidden = stop.hidden = ended || offline;
     const share = p.steps ? Math.round((1000 * (p.step ?? 0)) / p.steps) / 10 : 0;
     bar.style.width = `${share}%`;
     track.setAttribute("aria-valuenow", String(share));
