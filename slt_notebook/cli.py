@@ -156,7 +156,7 @@ def _need(module: str, name: str) -> None:
     from importlib.util import find_spec
 
     if find_spec(module) is None:
-        raise SLTError(say(f"no {name}", "it installed", f"run: pip install {module}"))
+        raise SLTError(say(f"no {name}", f"{name} to be installed", f"run: pip install {module}"))
 
 
 def _tutorials(options: argparse.Namespace) -> int:
@@ -223,14 +223,20 @@ def _execute(nb, path: Path, timeout: int) -> None:
         NotebookClient(nb, timeout=timeout, kernel_name=kernel, resources=where).execute()
     except CellExecutionError as error:
         raise SLTError(
-            say(f"a cell that raised {error.ename}: {error.evalue}", "every cell to run", "mend it")
+            say(
+                f"a cell that raised {error.ename}: {error.evalue}",
+                "every cell to run",
+                "fix the cell",
+            )
         ) from error
     except CellTimeoutError as error:
         raise SLTError(
-            say(f"a cell that ran over {timeout} s", "less", "raise --timeout")
+            say(f"a cell that ran over {timeout} s", "less time per cell", "raise --timeout")
         ) from error
     except DeadKernelError as error:
-        raise SLTError(say("a kernel that died", "it alive", "check its memory")) from error
+        raise SLTError(
+            say("a kernel that died", "a running kernel", "check its memory use")
+        ) from error
 
 
 def _notes_list(options: argparse.Namespace) -> int:

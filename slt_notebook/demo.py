@@ -44,9 +44,9 @@ $n\\beta$. It depends on the setting; compare it only with numbers of the same s
 """
 
 INFLUENCE = """
-## Which tokens does the posterior tie together?
+## Which tokens does the posterior couple?
 
-Click any token below (or move with the arrow keys and press Enter). Every other token is coloured
+Click any token below (or move with the arrow keys and press Enter). Every other token is colored
 by its Bayesian influence on it, computed in this page from the losses at all draws. Negative is
 helpful: up-weighting that token would lower the loss of the one you clicked.
 """
@@ -67,7 +67,7 @@ def probes(tokenizer) -> tuple[Probe, Probe]:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Runs the demo; returns the exit code."""
+    """Run the demo; return the exit code."""
     from slt_notebook.share.page import widgets_page
 
     began = time.monotonic()

@@ -21,11 +21,11 @@ class StoreError(SLTError, OSError):
 
 
 class StoreMismatch(StoreError, ValueError):
-    """A store that holds another task than the one that was asked for."""
+    """A store that holds a run with other settings than the ones that were asked for."""
 
 
 class NotReproducible(SLTError, RuntimeError):
-    """A model that gives two answers to one question."""
+    """A model whose losses differ between two evaluations of one input."""
 
 
 class OutOfMemory(SLTError, MemoryError):
@@ -37,7 +37,7 @@ class Diverged(SLTError, RuntimeError):
 
 
 def say(got: str, expected: str, do: str) -> str:
-    """One message in the kit's pattern.
+    """Return one message in the kit's pattern.
 
     >>> say("draws=0", "at least 1", "pass draws=200")
     'got draws=0; expected at least 1. What to do: pass draws=200.'
@@ -46,7 +46,7 @@ def say(got: str, expected: str, do: str) -> str:
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
-    """`, did you mean ...?` for the known names nearest to `name`, or nothing.
+    """Return ` (did you mean ...?)` for the known names nearest to `name`, or nothing.
 
     >>> nearest("l0.h9", ["l0.h1", "embed"])
     " (did you mean 'l0.h1'?)"

@@ -1,7 +1,7 @@
-"""The strings that several rooms share, each stated once.
+"""Names of dimensions, groups, variables and attributes that several packages share.
 
 The torch side writes a store with these names and the result side reads it; neither imports the
-other.  See the README's map for what the rooms are.
+other.  See the README's map of the packages.
 """
 
 SCHEMA = 1

@@ -35,7 +35,7 @@ def monomial(powers: Sequence[int]) -> Problem:
     """
     powers = tuple(int(p) for p in powers)
     if not powers or any(p < 2 or p % 2 for p in powers):
-        raise InputError(say(f"powers={powers}", "even numbers from 2 on", "pass [4, 2]"))
+        raise InputError(say(f"powers={powers}", "even numbers, 2 or more", "pass [4, 2]"))
 
     def value(nbeta: float, gamma: float) -> float:
         return sum(_one(p, nbeta, gamma) for p in powers)
@@ -76,7 +76,8 @@ def normal_crossing(a: int, b: int) -> Problem:
     Needs gamma > 0: without it the posterior of the unbounded plane has no finite mass.
 
     Args:
-        a, b: at least 1 each.
+        a: half the power of w_1, at least 1.
+        b: half the power of w_2, at least 1.
 
     Raises:
         InputError: other exponents.
@@ -84,7 +85,7 @@ def normal_crossing(a: int, b: int) -> Problem:
     References: Watanabe 2009, Algebraic Geometry and Statistical Learning Theory.
     """
     if min(a, b) < 1 or int(a) != a or int(b) != b:
-        raise InputError(say(f"a={a}, b={b}", "whole numbers from 1 on", "pass 1, 2"))
+        raise InputError(say(f"a={a}, b={b}", "whole numbers, 1 or more", "pass 1, 2"))
     a, b = int(a), int(b)
 
     def value(nbeta: float, gamma: float) -> float:
@@ -201,7 +202,11 @@ def linear_gaussian(
     """
     if features < 1 or examples < features:
         raise InputError(
-            say(f"{examples} examples of {features} features", "examples >= features >= 1", "add")
+            say(
+                f"{examples} examples of {features} features",
+                "examples >= features >= 1",
+                "pass more examples",
+            )
         )
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((examples, features)) * np.geomspace(0.5, 1.5, features)
@@ -223,7 +228,7 @@ def linear_gaussian(
 
 
 def _population(name, center, function, **rest) -> Problem:
-    """A problem whose loss needs no data: one example that stands for the population."""
+    """Return a problem whose loss needs no data: its one example represents the population."""
     data = array_probe("population", np.zeros(1), np.zeros(1))
     loss = loss_fn({"w": torch.tensor(center)}, function)
     return Problem(name, loss, data, len(center), certified=True, **rest)
@@ -232,5 +237,9 @@ def _population(name, center, function, **rest) -> Problem:
 def _need(good: bool, name: str, value: float) -> None:
     if not good:
         raise InputError(
-            say(f"{name}={value}", f"{name} > 0: else there is no posterior", f"pass {name}=1.0")
+            say(
+                f"{name}={value}",
+                f"{name} > 0, without which the posterior is not normalizable",
+                f"pass {name}=1.0",
+            )
         )

@@ -37,10 +37,10 @@ def run(
     device: str = "auto",
     progress: bool = False,
 ) -> xr.Dataset:
-    """Samples every problem with every sampler at every step size, and compares with the truth.
+    """Sample every problem with every sampler at every step size, and compare with the truth.
 
-    The step sizes of a sampler walk together, as chains of one run; what diverges leaves the
-    others alone and is recorded as not finite.
+    All step sizes of a sampler are chains of one run; a chain that diverges does not affect the
+    others and is recorded as not finite.
 
         relative_error     = (estimate - truth) / truth, with its sign
         order_preservation = share of pairs of problems with truth_i < truth_j (by more than
@@ -54,8 +54,9 @@ def run(
         step_sizes: positive numbers.
         nbeta: one number, or one per problem name; the default is that of 100,000 examples.
         gamma: strength of the localization.
-        chains, steps: per sampler, problem and step size; `burnin` of the steps (half of them by
-            default) are left out.
+        chains: per sampler, problem and step size.
+        steps: of every chain, burn-in included.
+        burnin: how many of the steps are left out; None leaves out half of them.
         batch_size: examples per step; None takes the problem's own (all of the data if small).
         truth: `"lambda"`, or `"finite"`: the exact value at this nbeta and gamma where the problem
             has one, and lambda where not.
@@ -85,7 +86,7 @@ def run(
     how["batch_size"] = batch_size
     cells: list[xr.Dataset] = []
     for label, kernel in kernels.items():
-        row = []
+        row: list[xr.Dataset] = []
         for problem in problems:
             value = nbeta[problem.name] if isinstance(nbeta, Mapping) else nbeta
             began = time.perf_counter()
@@ -120,7 +121,7 @@ def run(
 
 
 def summarize(data: xr.Dataset) -> xr.Dataset:
-    """Adds what follows from the estimates: errors, finite share, order preservation."""
+    """Add what follows from the estimates: errors, finite share, order preservation."""
     out = data.copy()
     out["relative_error"] = (out.estimate - out.truth) / out.truth
     out["median_error"] = abs(out.relative_error).fillna(np.inf).median(PROBLEM)
@@ -162,7 +163,7 @@ def _sampled(
 def _cells(sampling: xr.Dataset, sizes, chains: int, steps: int, seconds: float) -> xr.Dataset:
     """The estimates of one run, its chains taken apart by step size."""
     share = seconds / (chains * len(sizes))
-    parts = []
+    parts: list[xr.Dataset] = []
     for number in range(len(sizes)):
         part = sampling.isel({names.CHAIN: slice(number * chains, (number + 1) * chains)})
         finite = part[names.STATUS].values == names.STATUS_OK
@@ -208,7 +209,8 @@ def _named(samplers: Mapping[str, Kernel] | Sequence[Kernel]) -> dict[str, Any]:
     if isinstance(samplers, Mapping):
         return dict(samplers)
     out: dict[str, Any] = {}
-    for kernel in [samplers] if hasattr(samplers, "step_size") else samplers:
+    kernels: Sequence[Any] = [samplers] if hasattr(samplers, "step_size") else samplers
+    for kernel in kernels:
         metric = type(kernel.metric).__name__
         name = type(kernel).__name__ + ("" if metric == "Identity" else f" + {metric}")
         while name in out:
@@ -228,7 +230,9 @@ def _check(kernels, problems, step_sizes, truth: str, steps: int) -> None:
             )
         )
     if len(set(labels)) != len(labels):
-        raise InputError(say("problems of one name", "names that differ", "pass each once"))
+        raise InputError(
+            say("problems with the same name", "distinct names", "pass each problem once")
+        )
     if truth not in ("lambda", "finite"):
         raise InputError(say(f"truth={truth!r}", "'lambda' or 'finite'", "choose one"))
     if steps < 8:

@@ -263,7 +263,7 @@ def _product_gradient(params, names: list[str], by_product):
     """Loss and gradients of a function of `W_L ... W_1`, for chains `[chain, out, in]` at once.
 
     `by_product` gives the loss `[chain]` and its gradient by the product.  As in `product` the
-    chain of matrices is walked from its narrower end.
+    product is evaluated from its narrower end.
     """
     weights = [params[name] for name in names]
     turned = weights[0].shape[2] > weights[-1].shape[1]

@@ -152,7 +152,7 @@ def language_model(path: Path, seeds: Sequence[int] = (0, 1, 2)) -> xr.Dataset:
 
     model, tokenizer = slt.load("tiny-lm")
     data = slt.text_probe("train", slt.probe_texts("tiny-lm"), tokenizer, length=128)
-    rows = []
+    rows: list[xr.Dataset] = []
     for seed in seeds:
         began = time.perf_counter()
         found = slt.calibrate(slt.causal_lm(model), data, seed=seed, **LANGUAGE_MODEL)
@@ -167,7 +167,7 @@ def language_model(path: Path, seeds: Sequence[int] = (0, 1, 2)) -> xr.Dataset:
     out = xr.concat(rows, xr.DataArray(list(seeds), dims="seed", name="seed"))
     for name, variable in out.variables.items():
         if variable.dtype.kind == "b":
-            out[name] = variable.astype("i1")
+            out[str(name)] = variable.astype("i1")
     out.to_netcdf(path, engine="scipy")
     return out
 

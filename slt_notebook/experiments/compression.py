@@ -159,10 +159,11 @@ def of_regression(path: Path, count: int = 16) -> Subject:
 
 def measure(subject: Subject) -> xr.Dataset:
     """Every number of a subject, as `slt.CompressionView` takes it; see the module."""
-    steps, sweeps, llcs = [], [], []
+    steps, sweeps, llcs, parameters = [], [], [], 0
     controls: dict[str, list[float]] = {"hessian_trace": [], "hessian_trace_stderr": []}
     for step, loss in subject.checkpoints():
         begun = time.process_time()
+        parameters = sum(v.numel() for v in loss.params.values())
         run = sample(
             loss, subject.data, kernel=SGLD(subject.step_size), nbeta=NBETA, gamma=GAMMA,
             chains=subject.chains, draws=subject.draws, burnin=30, batch_size=subject.batch,
@@ -189,7 +190,7 @@ def measure(subject: Subject) -> xr.Dataset:
     return compression_series(steps, sweeps, llcs, controls).assign_attrs(
         subject=subject.name, nbeta=NBETA, gamma=GAMMA, step_size=subject.step_size,
         batch=subject.batch, chains=subject.chains, draws=subject.draws, burnin=30,
-        parameters=sum(v.numel() for v in loss.params.values()),
+        parameters=parameters,
     )  # fmt: skip
 
 

@@ -102,10 +102,10 @@ def curve_steps(steps: int = STEPS, count: int = 60) -> list[int]:
 
 
 def bands(step: np.ndarray, loss: np.ndarray, blind: float, floor: float) -> tuple[float, float]:
-    """Between which steps an ability is learned: from 10 to 90 % of the way from `blind`, the best
-    loss without it, to `floor`, the best with it.  NaN where it is not reached.
+    """Return the steps between which an ability is learned: from 10 to 90 % of the way down.
 
-    The first crossings, linear between the measured steps.
+    The way leads from `blind`, the best loss without the ability, to `floor`, the best loss with
+    it, both in nats.  First crossings, linear between the measured steps; NaN where not reached.
     """
     share = (blind - np.asarray(loss)) / (blind - floor)
     ends = []
@@ -134,9 +134,12 @@ def measure(run, masks: dict[str, np.ndarray]) -> xr.Dataset:
     loss = run[names.PROBE]["shown"][names.LOSS]
     ok = llc(run)
     spread = loss.std((names.CHAIN, names.DRAW)).values
+    scalars = (("llc", "mean"), ("llc_mcse", "mcse"), ("rhat", "rhat"))
     return xr.Dataset(found).assign(
-        spread=("group", [float(np.sqrt((spread[m] ** 2).mean())) for m in masks.values()]),
-        **{k: float(ok[v]) for k, v in (("llc", "mean"), ("llc_mcse", "mcse"), ("rhat", "rhat"))},
+        {
+            "spread": ("group", [float(np.sqrt((spread[m] ** 2).mean())) for m in masks.values()]),
+            **{k: float(ok[v]) for k, v in scalars},
+        }
     )
 
 

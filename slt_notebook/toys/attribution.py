@@ -25,7 +25,7 @@ Params = Mapping[str, Tensor]
 
 
 def gradients(problem: Retraining, params: Params, probe: Probe) -> Tensor:
-    """Of every example's loss, `[example, weight]`."""
+    """Return the gradient of every example's loss, `[example, weight]`."""
     one = lambda p, x, y: problem.losses(p, {"inputs": x[None], "targets": y[None]})[0]
     batch = probe.tensors("cpu")
     found = torch.func.vmap(torch.func.grad(one), (None, 0, 0))(
@@ -73,13 +73,12 @@ def exact_influence(
 
 
 def as_module(params: Params) -> nn.Sequential:
-    """The two-layer network of `digits_problem` as a torch module, which the peers ask for."""
+    """Return the two-layer network of `digits_problem` as the torch module that peers need."""
     if set(params) != {"w1", "b1", "w2", "b2"}:
         got = f"parameters {sorted(params)}"
         raise InputError(say(got, "the network of digits_problem", "wrap your own module"))
-    module = nn.Sequential(
-        nn.Linear(*params["w1"].shape), nn.Tanh(), nn.Linear(*params["w2"].shape)
-    )
+    (inputs, hidden), outputs = params["w1"].shape, params["w2"].shape[1]
+    module = nn.Sequential(nn.Linear(inputs, hidden), nn.Tanh(), nn.Linear(hidden, outputs))
     state = {"0.weight": params["w1"].T, "0.bias": params["b1"]}
     state |= {"2.weight": params["w2"].T, "2.bias": params["b2"]}
     module.load_state_dict({k: v.clone() for k, v in state.items()})
@@ -87,18 +86,22 @@ def as_module(params: Params) -> nn.Sequential:
 
 
 def ekfac(problem: Retraining, params: Params, damping: float | None = None) -> np.ndarray:
-    """EK-FAC influence by kronfluence (Grosse et al. 2023, arXiv:2308.03296).
+    """EK-FAC influence `[query, train]` (Grosse et al. 2023, arXiv:2308.03296).
 
     Args:
-        damping: None is kronfluence's rule (a tenth of the mean eigenvalue of each layer).
+        problem: the network's training and query examples.
+        params: the trained weights.
+        damping: added to the eigenvalues; None is kronfluence's rule, a tenth of the
+            mean eigenvalue of each layer.
 
     Raises:
         InputError: kronfluence is not installed (`pip install --no-deps kronfluence`, see README).
     """
     try:
-        from kronfluence.analyzer import Analyzer, prepare_model
-        from kronfluence.arguments import FactorArguments, ScoreArguments
-        from kronfluence.task import Task
+        # Optional packages (the group `peers`), not installed with the kit.
+        from kronfluence.analyzer import Analyzer, prepare_model  # pyright: ignore[reportMissingImports]
+        from kronfluence.arguments import FactorArguments, ScoreArguments  # pyright: ignore[reportMissingImports]
+        from kronfluence.task import Task  # pyright: ignore[reportMissingImports]
     except ImportError as cause:
         raise _missing("kronfluence") from cause
 
@@ -140,15 +143,20 @@ def ekfac(problem: Retraining, params: Params, damping: float | None = None) -> 
 
 
 def trak(problem: Retraining, models: Sequence[Params], dimension: int = 128) -> np.ndarray:
-    """TRAK by traker, averaged over independently trained `models` (Park et al. 2023,
-    arXiv:2303.14186).
+    """TRAK scores `[query, train]` by traker (Park et al. 2023, arXiv:2303.14186).
+
+    Args:
+        problem: the network's training and query examples.
+        models: independently trained weights; their scores are averaged.
+        dimension: of the random projection of the gradients.
 
     Raises:
         InputError: traker is not installed (`pip install --no-deps traker`, see README).
     """
     try:
-        from trak import TRAKer
-        from trak.projectors import BasicProjector, ProjectionType
+        # An optional package (the group `peers`), not installed with the kit.
+        from trak import TRAKer  # pyright: ignore[reportMissingImports]
+        from trak.projectors import BasicProjector, ProjectionType  # pyright: ignore[reportMissingImports]
     except ImportError as cause:
         raise _missing("traker") from cause
     sides = []
@@ -192,7 +200,7 @@ def _missing(package: str) -> InputError:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Peers print and warn; what they say is kept from the notebook."""
+    """Suppress the output and warnings of other packages and restore torch's random state."""
     import warnings
 
     state = torch.get_rng_state()

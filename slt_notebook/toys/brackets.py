@@ -6,8 +6,8 @@
 On the training set both rules give the same answers: its positives are nested, its negatives have
 unequal counts.  Strings with equal counts that are not nested are left out; there `nested` says no
 and `count` says yes.  A network of each rule is made by training it first with those strings,
-labelled by its rule, and then without them until its loss is that of the other: two networks of
-one architecture, one training set and one training loss that generalise differently.
+labeled by its rule, and then without them until its loss is that of the other: two networks of
+one architecture, one training set and one training loss that generalize differently.
 References: the toy follows the parentheses of arXiv:2601.13548; the steering is ours.
 """
 
@@ -50,10 +50,12 @@ def crossed(count: int, rng: np.random.Generator, length: int = LENGTH) -> np.nd
 
 
 def equal(strings: np.ndarray) -> np.ndarray:
+    """Return whether each string `[string, position]` has as many opening as closing brackets."""
     return strings.sum(1) * 2 == strings.shape[1]
 
 
 def is_nested(strings: np.ndarray) -> np.ndarray:
+    """Return whether each string `[string, position]` is properly nested, bool `[string]`."""
     return equal(strings) & (np.cumsum(1 - 2 * strings, 1) >= 0).all(1)
 
 
@@ -92,6 +94,7 @@ class Network(nn.Module):
         self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, strings: Tensor) -> Tensor:
+        """Return the answers `[string]` (1 yes, -1 no) to `strings [string, position]`."""
         end = torch.full_like(strings[:, :1], END)
         h = self.embed(torch.cat([strings, end], 1)) + self.positions
         for block in self.blocks:
@@ -115,20 +118,21 @@ def train(
     goal: float = 1e-3,
     rate: float = 2e-3,
 ) -> Network:
-    """A network of one rule, with the training loss `goal`; see the module.
+    """Train a network of one rule, to the training loss `goal`; see the module.
 
     Args:
         rule: "nested" or "count".
         seed: of weights and data; a pair of rules with one seed starts from the same weights.
         steered: steps with the strings that tell the rules apart.
         limit: steps without them at most.
+        rate: Adam's step size; an eighth of it once the steering ends.
         goal: training stops when the loss on a fixed set (looked at every 25 steps) is below it.
 
     Raises:
         InputError: another rule.
     """
     if rule not in RULES:
-        raise InputError(say(f"rule={rule!r}", f"one of {RULES}", "choose"))
+        raise InputError(say(f"rule={rule!r}", f"one of {RULES}", "pass rule='nested'"))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         net = Network()

@@ -25,19 +25,22 @@ def lds(
     seeds: int = 3,
     level: float = 0.95,
 ) -> xr.Dataset:
-    """How well summed scores rank models that were retrained on random subsets.
+    """Rank correlation of summed scores with the losses of models retrained on random subsets.
 
         f_q(S) = sum_{i in S} score(q, i),     LDS = mean over q of Spearman_S( f_q(S), l_q(w_S) )
 
-    with l_q(w_S) the query's loss after training on S, averaged over initialisations.  Scores have
+    with l_q(w_S) the query's loss after training on S, averaged over initializations.  Scores have
     the sign of the Bayesian influence (negative = helpful), so 1 is perfect and 0 is chance.  The
-    `ceiling` is the LDS of the models' own losses from other initialisations, where there are two
+    `ceiling` is the LDS of the models' own losses from other initializations, where there are two
     or more: no attribution of one model can be expected to beat the noise of training.
 
     Args:
         problem: Trains the subsets here (minutes); or pass `retrained`, made by `retrain` before.
         scores: `{name: array [query, example]}` (an `influence` Dataset of sequences will do).
-        alphas, subsets, seeds: As in `retrain`.
+        retrained: What `retrain` returned, in place of `problem`.
+        alphas: As in `retrain`: fractions of the training set.
+        subsets: As in `retrain`: subsets of each fraction.
+        seeds: As in `retrain`: initializations of each subset.
         level: Of the interval.
 
     Returns:
@@ -113,7 +116,11 @@ def _scores(name: str, value: Any, retrained: xr.Dataset) -> np.ndarray:
         bad = int((~np.isfinite(array)).sum())
         got = f"scores of {name!r}: shape {array.shape}, {bad} not finite"
         raise InputError(
-            say(got, f"finite numbers of shape {shape} (query, example)", "align them")
+            say(
+                got,
+                f"finite numbers of shape {shape} (query, example)",
+                "reindex the scores by query and example",
+            )
         )
     return array
 

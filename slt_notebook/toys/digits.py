@@ -12,10 +12,10 @@ from slt_notebook.toys.fit import Toy, fit, mlp, toy
 
 
 def images() -> tuple[np.ndarray, np.ndarray]:
-    """All 1,797 digits of scikit-learn: `([example, 64] in 0 to 1, [example])`."""
+    """Return all 1,797 digits of scikit-learn: `([example, 64] in 0 to 1, [example])`."""
     from sklearn.datasets import load_digits
 
-    x, y = load_digits(return_X_y=True)
+    x, y = (np.asarray(a) for a in load_digits(return_X_y=True))
     return (x / 16).astype(np.float32), y.astype(np.int64)
 
 
@@ -27,7 +27,7 @@ def split(train: int, held: int, wrong: float, seed: int):
     x, y = images()
     if not (train >= 1 and held >= 1 and train + held <= len(x)):
         raise InputError(
-            say(f"{train} + {held} digits", f"at most {len(x)} in all", "ask for less")
+            say(f"{train} + {held} digits", f"at most {len(x)} in all", "pass smaller sizes")
         )
     if not 0 <= wrong < 1:
         raise InputError(say(f"wrong={wrong}", "a share from 0 to below 1", "pass wrong=0.1"))
@@ -63,6 +63,7 @@ def digits(
         weight_decay=weight_decay, seed=seed,
     )  # fmt: skip
     return toy(
-        "digits", module, array_probe("train", x, given, given), array_probe("held", xh, yh, yh),
+        "digits", module, array_probe("train", x, given, given.tolist()),
+        array_probe("held", xh, yh, yh.tolist()),
         wrong=given != true, true=true, given=given,
     )  # fmt: skip

@@ -38,7 +38,7 @@ def cross_entropy(output: Tensor, target: Tensor) -> Tensor:
 
 
 def mlp(*sizes: int, seed: int = 0, activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
-    """Linear layers of these sizes with `activation` between them, initialised from `seed`."""
+    """Linear layers of these sizes with `activation` between them, initialized from `seed`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         layers: list[nn.Module] = []
@@ -63,8 +63,16 @@ def fit(
     """Train in place with AdamW; the step size falls to 0 along a cosine (unless `decay=False`).
 
     Args:
-        inputs, targets: `[example, ...]`.
+        module: the network; changed in place.
+        inputs: `[example, ...]`.
+        targets: `[example, ...]`.
+        steps: how many.
+        lr: AdamW's step size at the beginning.
+        batch_size: examples per step, drawn with replacement; all of them if there are no more.
+        weight_decay: AdamW's.
+        seed: of the batches.
         criterion: `(output, target) -> [example]`.
+        decay: whether the step size falls.
 
     Returns:
         The module.

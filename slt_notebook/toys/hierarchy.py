@@ -41,11 +41,14 @@ class Hierarchy:
         L(w) = 1/8 sum_i |y_i - W2 W1 x_i|^2 / 2,   x_i one-hot
 
     Attributes:
-        hidden: width.  start: a_0, the strength of every mode at the beginning.
-        lr, steps, every: of gradient descent, and between checkpoints.
+        hidden: width.
+        start: a_0, the strength of every mode at the beginning.
+        lr: step size of gradient descent.
+        steps: how many.
+        every: steps between checkpoints.
         init: "aligned" (balanced along the singular vectors, for which the closed forms hold) or
             "random" (Gaussian of the same size).
-        seed: of the initialisation.
+        seed: of the initialization.
     """
 
     hidden: int = 16
@@ -58,6 +61,7 @@ class Hierarchy:
 
     @property
     def checkpoints(self) -> Array:
+        """Steps at which weights are kept: 0, every, 2 every, ..."""
         return np.arange(0, self.steps + 1, self.every)
 
     def decomposition(self) -> tuple[Array, Array, Array]:
@@ -88,7 +92,9 @@ class Hierarchy:
                 scale * rng.standard_normal(n) for n in ((self.hidden, 8), (15, self.hidden))
             )
         if self.init != "aligned":
-            raise InputError(say(f"init={self.init!r}", "'aligned' or 'random'", "name one"))
+            raise InputError(
+                say(f"init={self.init!r}", "'aligned' or 'random'", "pass one of the two")
+            )
         u, _, v = self.decomposition()
         r = np.linalg.qr(rng.standard_normal((self.hidden, 8)))[0]
         root = np.sqrt(self.start)
@@ -108,11 +114,8 @@ class Hierarchy:
             `W1 [run, checkpoint, hidden, 8], W2 [run, checkpoint, 15, hidden]`.
         """
         y = targets()
-        runs = (
-            1
-            if weights is None and shift is None
-            else len(weights if weights is not None else shift)
-        )
+        given = weights if weights is not None else shift
+        runs = 1 if given is None else len(given)
         each = np.ones((runs, 8)) if weights is None else np.asarray(weights, float)
         w1, w2 = (np.broadcast_to(w, (runs, *w.shape)).copy() for w in self.initial())
         kept1, kept2 = [w1.copy()], [w2.copy()]
@@ -130,10 +133,10 @@ class Hierarchy:
         return np.stack(kept1, 1), np.stack(kept2, 1)
 
     def losses(self, w1: Array, w2: Array) -> Array:
-        """`[..., item]`."""
+        """Return `|y_i - W2 W1 x_i|^2 / 2` of every item, `[..., item]`."""
         return ((targets() - w2 @ w1) ** 2).sum(-2) / 2
 
-    def _labelled(self, values: Array, name: str) -> xr.DataArray:
+    def _labeled(self, values: Array, name: str) -> xr.DataArray:
         """`[checkpoint, query, train]` with its names."""
         coords = {"step": self.checkpoints, "example": list(ITEMS), "example_": list(ITEMS)}
         about = {"sign": "negative = helpful", "stderr": "exact"}
@@ -159,7 +162,7 @@ class Hierarchy:
         return 8 / (2 * s * self.lr) * np.log(s / self.start - 1)
 
     def analytic(self) -> xr.DataArray:
-        """Influence of a little more weight on an item, in closed form (aligned initialisation).
+        """Influence of a little more weight on an item, in closed form (aligned initialization).
 
         Perturb the correlation by `eps y_p x_p'`.  With `M = U' y_p x_p' V` and g the strengths,
         `dW/deps = U D V' + (I - UU') y_p (V'x_p * g/s)' V'`, where `D_kk = g'(s_k) M_kk`,
@@ -185,12 +188,13 @@ class Hierarchy:
                 outside = y[:, p] - u @ (u.T @ y[:, p])
                 change += np.outer(outside, (v[p] * g / s) @ v.T)
                 found[c, :, p] = -np.einsum("oq,oq->q", residual, change)
-        return self._labelled(found, "analytic")
+        return self._labeled(found, "analytic")
 
     def finite_difference(self, size: float = 1e-4, correlation_only: bool = True) -> xr.DataArray:
         """The same by training with a little more and a little less of each item.
 
         Args:
+            size: by how much the weight of an item is raised and lowered.
             correlation_only: perturb `Y X'` alone, as the closed form does; else the whole loss of
                 the item, its `X X'` too.
         """
@@ -204,12 +208,12 @@ class Hierarchy:
             else:
                 w = self.train(np.ones((8, 8)) + sign * size * np.eye(8))
             found.append(self.losses(*w))  # [train, checkpoint, query]
-        return self._labelled(((found[0] - found[1]) / (2 * size)).transpose(1, 2, 0), "difference")
+        return self._labeled(((found[0] - found[1]) / (2 * size)).transpose(1, 2, 0), "difference")
 
     def leave_one_out(self) -> xr.DataArray:
         """`l_q(D) - l_q(D without p)` at every checkpoint; negative: p helps q."""
         without = self.losses(*self.train(1 - np.eye(8)))
-        return self._labelled(
+        return self._labeled(
             (self.losses(*self.train()) - without).transpose(1, 2, 0), "leave_one_out"
         )
 
@@ -243,7 +247,10 @@ class Hierarchy:
         bias of SGLD with that step.)
 
         Args:
-            w1, w2: of one training, `[checkpoint, ...]`.
+            w1: of one training, `[checkpoint, hidden, 8]`.
+            w2: of the same training, `[checkpoint, 15, hidden]`.
+            step_size: of SGLD; 0 is the exact posterior.
+            gamma: strength of the localization.
 
         Returns:
             DataArray (step, example, example_).
@@ -255,13 +262,13 @@ class Hierarchy:
         back = w2.transpose(0, 2, 1) @ e
         i = np.arange(8)
         found[:, i, i] += (back**2).sum(1)
-        return self._labelled(-found / gamma / (1 - step_size * gamma / 4), "closed_form")
+        return self._labeled(-found / gamma / (1 - step_size * gamma / 4), "closed_form")
 
     def posterior(self, w1: Array, w2: Array, at: Array) -> tuple[FunctionLoss, Probe]:
         """All checkpoints `at` (their indices) as one loss, for one call of `slt.sample`.
 
         The networks share no weights and their losses add, so the joint posterior is the product of
-        theirs: chains of all checkpoints run side by side.  Sample with `nbeta=len(at) * nbeta`
+        theirs: one chain samples all checkpoints at once.  Sample with `nbeta=len(at) * nbeta`
         (the mean is over the examples of all checkpoints) and all of the data as one batch.
         """
         at = np.asarray(at)

@@ -39,7 +39,7 @@ def probe_of(result: xr.Dataset, variable: str = "loss") -> xr.Dataset:
 
 
 def kernels(result: xr.Dataset) -> dict[str, np.ndarray]:
-    """The four kernels `[example, example]`, all normalised to 1 on the diagonal."""
+    """The four kernels `[example, example]`, all normalized to 1 on the diagonal."""
     own = {
         name: loss_kernel(probe_of(result, variable), stderr=False).values
         for name, variable in ((KERNEL, "loss"), (PRIOR, "prior_loss"))
@@ -48,7 +48,7 @@ def kernels(result: xr.Dataset) -> dict[str, np.ndarray]:
 
 
 def table(result: xr.Dataset, *, permutations: int = 999, k: int = 3) -> pd.DataFrame:
-    """Per kernel: Spearman with path similarity, and purity of neighbours, each with its p value.
+    """Per kernel: Spearman with path similarity, and purity of neighbors, each with its p value.
 
     `rho` is over all pairs; `rho_one_a_class` over one photograph of each class, so that pairs of
     one class (path similarity 1) play no part.
@@ -82,6 +82,7 @@ def depths(result: xr.Dataset) -> pd.DataFrame:
 
 
 def report(result: xr.Dataset) -> None:
+    """Print accuracy, mean losses, `table` and `depths` of a result."""
     print(f"network right on {result['right'].values.mean():.3f} of {result.sizes['example']}")
     for name in ("loss", "prior_loss"):
         mean = float(result[name].mean()), float(result["init_loss"].mean())

@@ -1,4 +1,4 @@
-"""A language with three abilities of known price: pairs, brackets, repeats.
+"""A language with three abilities of known entropy: pairs, brackets, repeats.
 
 A sequence is a chain of pieces drawn independently, cut at `length`, after a first token `^`:
 
@@ -29,8 +29,13 @@ SLOTS = 3
 
 
 class Sample(NamedTuple):
-    """`ids` `[example, position]`; `role` (index in `ROLES`) and `ideal` (the best possible loss,
-    nats: -ln p(token | past) under the language) of every token."""
+    """Sequences with what is known of every token, arrays `[example, position]`.
+
+    Attributes:
+        ids: the tokens.
+        role: index in `ROLES`.
+        ideal: the best possible loss, nats: -ln p(token | past) under the language.
+    """
 
     ids: Array
     role: Array
@@ -83,6 +88,7 @@ class Language:
 
     @property
     def vocabulary(self) -> int:
+        """Number of ids."""
         return self.starts["end"]
 
     def strings(self) -> dict[int, str]:

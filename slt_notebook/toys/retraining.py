@@ -50,7 +50,7 @@ class Retraining:
     facts: dict[str, Any] = field(default_factory=dict)
 
     def losses(self, params: Params, batch: Mapping[str, Tensor]) -> Tensor:
-        """`[example]`, through float64 where confident losses would round to 0."""
+        """Return the losses `[example]`, nats; in float64, where small losses do not round to 0."""
         output = self.output(params, batch["inputs"])
         targets = batch["targets"]
         return F.cross_entropy(output.double(), targets, reduction="none").to(output.dtype)
@@ -62,7 +62,7 @@ class Retraining:
     def fit(self, weights: Tensor | None = None, seeds: Sequence[int] = (0,)) -> dict[str, Tensor]:
         """Train one model for every row of `weights [model, example]` (a row: whom it sees).
 
-        Seeds repeat the whole: row r of seed s is model `s * rows + r`.  Rows are normalised to
+        Seeds repeat the whole: row r of seed s is model `s * rows + r`.  Rows are normalized to
         mean losses; all models are trained at once.
         """
         batch = self.train.tensors("cpu")
@@ -94,7 +94,7 @@ class Retraining:
         return params
 
     def query_losses(self, params: Params) -> Tensor:
-        """`[model, query]`."""
+        """Return the loss of every query, `[model, query]`, nats."""
         batch = self.query.tensors("cpu")
         return torch.func.vmap(lambda p: self.losses(p, batch))(dict(params))
 
@@ -122,8 +122,8 @@ def digits_problem(
         }  # fmt: skip
 
     return Retraining(
-        "digits", init, _two_layers, array_probe("train", x, given, given),
-        array_probe("query", xq, yq, yq), weight_decay, steps, lr,
+        "digits", init, _two_layers, array_probe("train", x, given, given.tolist()),
+        array_probe("query", xq, yq, yq.tolist()), weight_decay, steps, lr,
         {"wrong": given != true, "true": true},
     )  # fmt: skip
 
@@ -141,12 +141,15 @@ def retrain(
     first_seed: int = 0,
     seed: int = 0,
 ) -> xr.Dataset:
-    """Train on random subsets of every fraction, several initialisations each.
+    """Train on random subsets of every fraction, several initializations each.
 
     Args:
+        problem: what is trained.
         alphas: fractions of the training set that a model sees.
         subsets: how many of each; each is drawn without replacement, as a function of `seed`.
-        seeds: initialisations of each, `first_seed, first_seed + 1, ...`.
+        seeds: initializations of each, `first_seed, first_seed + 1, ...`.
+        first_seed: of the initializations.
+        seed: of the subsets.
 
     Returns:
         Dataset `loss(alpha, subset, seed, query)` (float32, nats) and `mask(alpha, subset,
@@ -157,7 +160,9 @@ def retrain(
     """
     if not alphas or any(not 0 < a < 1 for a in alphas) or subsets < 2 or seeds < 1:
         got = f"alphas={alphas}, subsets={subsets}, seeds={seeds}"
-        raise InputError(say(got, "fractions between 0 and 1, 2 subsets, 1 seed", "mend it"))
+        raise InputError(
+            say(got, "fractions between 0 and 1, at least 2 subsets, at least 1 seed", "change it")
+        )
     count = len(problem.train)
     rng = np.random.default_rng(seed)
     masks = np.zeros((len(alphas), subsets, count), bool)

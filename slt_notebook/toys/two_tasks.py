@@ -5,7 +5,7 @@ A flag tells the network which of two questions to answer about eight numbers:
     task A: is x_1 x_2 > 0?            task B: is x_5^2 + x_6^2 > 1.4?
 
 `shared` learns both in one network; `disjoint` gives each task its own half of the weights, for
-which the cross-task kernel is exactly 0 (Adam et al. 2025, arXiv:2509.26537, Prop. 2); `memorised`
+which the cross-task kernel is exactly 0 (Adam et al. 2025, arXiv:2509.26537, Prop. 2); `memorized`
 fits two random tables, where the examples of a task share no mechanism.
 """
 
@@ -19,7 +19,7 @@ from slt_notebook.errors import InputError, nearest, say
 from slt_notebook.models.probes import Probe, array_probe
 from slt_notebook.toys.fit import Toy, fit, mlp, toy
 
-KINDS = ("shared", "disjoint", "memorised", "untrained")
+KINDS = ("shared", "disjoint", "memorized", "untrained")
 
 
 class Halves(nn.Module):
@@ -30,6 +30,7 @@ class Halves(nn.Module):
         self.a, self.b = a, b
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the logits `[..., class]` of the half that the flag chooses."""
         return x[..., -2:-1] * self.a(x) + x[..., -1:] * self.b(x)
 
 
@@ -46,24 +47,31 @@ def examples(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 def two_tasks(
     kind: str = "shared", *, train: int = 4000, held: int = 200, steps: int = 1500, seed: int = 0
 ) -> Toy:
-    """Train the network and return it with 200 held-out examples, labelled "A yes", "B no", ...
+    """Train the network and return it with 200 held-out examples, labeled "A yes", "B no", ...
 
     Args:
-        kind: "shared", "disjoint", "memorised" (random answers to fixed inputs; its `held` are
-            training examples, for there is nothing else to ask) or "untrained".
-        train, held, steps: sizes.
+        kind: "shared", "disjoint", "memorized" (random answers to fixed inputs; its `held` are
+            training examples, since nothing can be known of other inputs) or "untrained".
+        train: examples to train on.
+        held: examples returned as `held`.
+        steps: of training.
         seed: of data, weights and batches.
 
     Returns:
         A `Toy`; `facts["task"]` and `facts["answer"]` go with `held`.
     """
+    kind = {"memorised": "memorized"}.get(kind, kind)  # the spelling of earlier versions
     if kind not in KINDS:
         raise InputError(
-            say(f"kind={kind!r}{nearest(kind, KINDS)}", f"one of {', '.join(KINDS)}", "name one")
+            say(
+                f"kind={kind!r}{nearest(kind, KINDS)}",
+                f"one of {', '.join(KINDS)}",
+                "pass one of these",
+            )
         )
     inputs, answer, task = examples(train, seed)
     wide, right, of = examples(held, seed + 1)
-    if kind == "memorised":
+    if kind == "memorized":
         count = min(train, 2 * held)
         rng = np.random.default_rng([seed, 2])
         inputs, task = inputs[:count], task[:count]

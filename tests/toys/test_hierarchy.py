@@ -108,7 +108,7 @@ def test_the_joint_posterior_of_checkpoints_is_their_product():
     assert probe.examples[8] == "items/8" and probe.labels[8] == "step600/dog"
 
 
-def test_random_initialisation_still_turns():
+def test_random_initialization_still_turns():
     with pytest.raises(slt.InputError, match="'aligned' or 'random'"):
         Hierarchy(init="orthogonal").train()
     h = Hierarchy(init="random", steps=2400)

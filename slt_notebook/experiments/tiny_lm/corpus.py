@@ -1,4 +1,4 @@
-"""The corpus of `tiny-lm`: twelve labelled domains.
+"""The corpus of `tiny-lm`: twelve labeled domains.
 
 Every domain is a generator of documents read from packages that any Debian machine with a Python
 interpreter can install; none of the text is shipped beyond the short probe texts in the model

@@ -35,8 +35,11 @@ LEFT, RIGHT = set("([{<"), set(")]}>")
 
 
 def probes(tokenizer) -> tuple[Probe, Probe]:
-    """`(train, shown)`: windows to sample on; and three windows a domain of other texts to look at,
-    with one more a domain whose second half repeats its first."""
+    """Return `(train, shown)`: the windows to sample on, and other windows to look at.
+
+    `shown` has three windows per domain, of other texts, and one more per domain whose second half
+    repeats its first.
+    """
     texts = probe_texts("tiny-lm")
     train = text_probe("train", {k: v[4:] for k, v in texts.items()}, tokenizer, length=LENGTH)
     natural = text_probe(

@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -104,8 +105,10 @@ def train(corpus: Path, out: Path, steps: int = STEPS, seed: int = 0, log_every:
     cut = {k: int(len(v) * (1 - HELD_OUT)) for k, v in encoded.items()}
     streams = [encoded[k][: cut[k]] for k in encoded]
     held = {k: encoded[k][cut[k] :] for k in encoded}
-    np.savez(out / "held_out.npz", **held)
-    np.savez(out / "train.npz", **dict(zip(encoded, streams, strict=True)))
+    arrays: dict[str, Any] = dict(zip(encoded, streams, strict=True))
+    held_out: dict[str, Any] = held
+    np.savez(out / "held_out.npz", **held_out)
+    np.savez(out / "train.npz", **arrays)
     total = sum(map(len, streams))
     print(f"{total / 1e6:.1f} M training tokens, {len(tokenizer)} in the vocabulary", flush=True)
 

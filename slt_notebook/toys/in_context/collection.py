@@ -97,7 +97,9 @@ def final_llcs(folder: str | Path) -> xr.Dataset:
         values = {"llc": float(found["mean"]), "llc_mcse": float(found["mcse"])}
         print(seed, tasks, values, flush=True)
         rows.append(xr.Dataset(values).expand_dims(seed=[seed], run=[tasks]))
-    return xr.combine_by_coords(rows)
+    found = xr.combine_by_coords(rows)
+    assert isinstance(found, xr.Dataset)  # datasets combine to a dataset
+    return found
 
 
 def outputs(folder: str | Path, sequences: int = 32) -> xr.Dataset:

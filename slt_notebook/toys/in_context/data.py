@@ -46,9 +46,11 @@ def tasks(count: int, setting: Setting, seed: int = 0) -> Tensor:
 def sequences(
     count: int, setting: Setting, tasks: Tensor | None, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """`x [example, k, dim]` and `y [example, k]`, float32, each sequence with a task of its own.
+    """Return `x [example, k, dim]`, `y [example, k]`, float32; every sequence has its own task.
 
     Args:
+        count: how many sequences.
+        setting: sizes and noise.
         tasks: `[task, dim]` to choose from, uniformly; None draws every task from N(0, I).
         generator: its device is that of the result.
     """

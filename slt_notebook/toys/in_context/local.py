@@ -27,6 +27,7 @@ class OnPairs(nn.Module):
         self.inner = inner
 
     def forward(self, pairs):
+        """Return the predictions of y_k, `[example, k]`."""
         return self.inner(pairs[..., :-1], pairs[..., -1])
 
 

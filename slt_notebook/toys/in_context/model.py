@@ -18,6 +18,8 @@ from slt_notebook.toys.in_context.data import Setting
 
 
 class Attention(nn.Module):
+    """Multi-head attention without biases; `project` adds an output projection."""
+
     def __init__(self, width: int, heads: int, project: bool):
         super().__init__()
         self.heads = heads
@@ -25,6 +27,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width, bias=False) if project else None
 
     def forward(self, h: Tensor, mask: Tensor) -> Tensor:
+        """Return the mixed values of `h [example, token, width]`; `mask` is added to the scores."""
         batch, length, width = h.shape
         q, k, v = (
             self.qkv(h)
@@ -37,6 +40,8 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
+    """A pre-LN block: attention, then a ReLU MLP of the same width, each with a residual."""
+
     def __init__(self, width: int, heads: int, project: bool):
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
@@ -44,6 +49,7 @@ class Block(nn.Module):
         self.up, self.down = nn.Linear(width, width), nn.Linear(width, width)
 
     def forward(self, h: Tensor, mask: Tensor) -> Tensor:
+        """Return the residual stream `[example, token, width]` after the block."""
         h = h + self.attn(self.norm1(h), mask)
         return h + self.down(F.relu(self.up(self.norm2(h))))
 
@@ -54,11 +60,14 @@ class Transformer(nn.Module):
     Args:
         setting: D and K.
         width: of the residual stream and of the MLPs.
-        layers, heads: as they say.
+        layers: how many blocks.
+        heads: of the attention; they divide `width`.
         project: an output projection in the attention (the paper's model has none).
         doubled: add the residual stream once more per block, as the authors' released code does
             (only for loading their checkpoints).
     """
+
+    mask: Tensor
 
     def __init__(
         self,
@@ -71,7 +80,9 @@ class Transformer(nn.Module):
     ):
         super().__init__()
         if width % heads:
-            raise InputError(say(f"width={width}, heads={heads}", "a multiple", "pass heads=4"))
+            raise InputError(
+                say(f"width={width}, heads={heads}", "a width that heads divides", "pass heads=4")
+            )
         self.doubled = doubled
         size, tokens = setting.dim + 1, 2 * setting.length
         self.embed = nn.Linear(size, width, bias=False)
@@ -83,6 +94,7 @@ class Transformer(nn.Module):
         self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the predictions of y_k `[example, k]`; each sees the pairs before it and x_k."""
         batch, length, dim = x.shape
         first = F.pad(x, (1, 0))
         second = F.pad(y[..., None], (0, dim))

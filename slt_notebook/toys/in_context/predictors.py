@@ -41,7 +41,7 @@ def ridge(x: Tensor, y: Tensor, noise: float) -> Tensor:
 
         t_k = (sum_{j<k} x_j x_j' + noise I)^-1 sum_{j<k} y_j x_j,    y_k = t_k.x_k
 
-    The regulariser is the noise variance because the prior has variance 1; at k = 0 it predicts 0.
+    The regularizer is the noise variance because the prior has variance 1; at k = 0 it predicts 0.
     """
     x, y = x.double(), y.double()
     outer = x[..., :, None] * x[..., None, :]

@@ -10,6 +10,7 @@ References: Carroll et al. 2025 (arXiv:2501.17745).
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,7 +71,7 @@ def train(
     device: str = "cpu",
     progress: bool = True,
 ) -> xr.Dataset:
-    """Trains one transformer on `tasks` tasks (None: infinitely many).
+    """Train one transformer on `tasks` tasks (None: infinitely many).
 
     The seed names the tasks, the fixed sets, the initial weights and the training data; runs of one
     seed share the tasks (nested) and the fixed sets.
@@ -150,7 +151,7 @@ def _measure(model: Transformer, fixed: dict) -> dict:
         "loss": (inside - own["y"]).square(),
         "ood": (predictions(model, ood["x"], ood["y"]) - ood["y"]).square(),
     }
-    out = {"output": predictions(model, root["x"], root["y"]).cpu().numpy()}
+    out: dict[str, Any] = {"output": predictions(model, root["x"], root["y"]).cpu().numpy()}
     for key, error in errors.items():
         out[key] = error.mean(0).cpu().numpy()
         out[f"{key}_se"] = float(error.mean(1).std() / len(error) ** 0.5)
