@@ -1,4 +1,4 @@
-"""Does each command do what its help says, and fail with a message and the right exit code?"""
+"""Each command does what its help says, and fails with a message and the right exit code."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Is the exact learning coefficient of deep linear networks exact?  Three formulas, one answer."""
+"""The exact learning coefficient of deep linear networks: three formulas, one answer."""
 
 import doctest
 import itertools

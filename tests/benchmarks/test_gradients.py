@@ -1,4 +1,4 @@
-"""Are the closed-form gradients of the networks those of autograd?"""
+"""The closed-form gradients of the networks are those of autograd."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Is the LLC that `calibrate` finds a fact about the function and not about its parametrization?
+"""The LLC that `calibrate` finds does not depend on the parametrization of the function.
 
     python -m tests.benchmarks.test_invariance
 

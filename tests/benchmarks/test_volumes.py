@@ -1,4 +1,4 @@
-"""Are the volumes exact, and do they show lambda and m as far as they can?"""
+"""The volumes are exact, and show lambda and m as far as they can."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What do browser tests share?  Pages that fail on any error of the console.
+"""Fixtures of browser tests: pages that fail on any error of the console.
 
 Widgets are shown as in an exported page (no kernel, no network), which is the hardest host they
 have.  The Chromium is that of tests/conftest.py.

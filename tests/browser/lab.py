@@ -1,4 +1,4 @@
-"""How is a real JupyterLab started for tests, apart from anything of the user's?"""
+"""A real JupyterLab for tests, apart from anything of the user's."""
 
 import os
 import shutil

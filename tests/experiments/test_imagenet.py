@@ -1,4 +1,4 @@
-"""Is the ImageNet experiment what it says: its list, its pieces, its shipped result, its errors?
+"""The ImageNet experiment: its list, its pieces, its shipped result, its errors.
 
 The network and the photographs are not at hand here; the pieces are tried on a network of the same
 form, the report on a result with a planted hierarchy.

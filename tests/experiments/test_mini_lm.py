@@ -1,4 +1,4 @@
-"""Does the language have the statistics that it states, and does a model learn it in stages?"""
+"""The language has the statistics that it states, and a model learns it in stages."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Are paths, depths and common ancestors of a WordNet file those that one finds by hand?
+"""Paths, depths and common ancestors of a WordNet file are those found by hand.
 
 entity - thing - animal - dog - poodle          the poodle is also a pet, two steps from thing:
                \\        \\ cat                       thing - pet - poodle

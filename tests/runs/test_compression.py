@@ -1,4 +1,4 @@
-"""Is the critical compression the exact one where it is known?  And is one batch really one?"""
+"""The critical compression is exact where it is known, and one batch is one batch."""
 
 import numpy as np
 import pytest

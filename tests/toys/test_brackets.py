@@ -1,4 +1,4 @@
-"""Are the strings what they are said to be, and do the rules differ only where they should?"""
+"""The strings are what they are said to be, and the rules differ only where they should."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Are the closed forms of the hierarchy those of training, and of the sampler?
+"""The closed forms of the hierarchy are those of training, and of the sampler.
 
 python -m tests.toys.test_hierarchy      prints the figures of the README
 """

@@ -1,4 +1,4 @@
-"""Are the ideal predictors ideal, and is the transformer the authors'?  Against exact values."""
+"""The ideal predictors and the authors' transformer, against exact values."""
 
 import numpy as np
 import pytest

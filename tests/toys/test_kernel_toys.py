@@ -1,4 +1,4 @@
-"""Does the loss kernel show what is known of a network: its tasks, and its planted labels?
+"""The loss kernel shows what is known of a network: its tasks, and its planted labels.
 
 python -m tests.toys.test_kernel_toys     prints the figures of the README
 """

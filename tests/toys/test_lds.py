@@ -1,4 +1,4 @@
-"""Does the retraining test see what predicts, and are the attributions what they say?"""
+"""The retraining test sees what predicts, and the attributions are what they say."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Does the confirming run find the exact value, notice what has not arrived, and end?"""
+"""The confirming run finds the exact value, notices what has not converged, and ends."""
 
 import numpy as np
 import pytest

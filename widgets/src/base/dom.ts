@@ -52,8 +52,10 @@ export function table(caption: string, heads: string[], body: Node[]): HTMLTable
 }
 
 /** Offer `text` as a file to keep. */
-export function download(name: string, text: string, type: string): void {
-  const url = URL.createObjectURL(new Blob([text], { type }));
+export const download = (name: string, text: string, type: string): void => downloadBlob(name, new Blob([text], { type }));
+
+export function downloadBlob(name: string, blob: Blob): void {
+  const url = URL.createObjectURL(blob);
   const link = h("a", { href: url, download: name });
   document.body.appendChild(link);
   link.click();

@@ -5,6 +5,7 @@ import { chartShell, csvButton, toolbar } from "../../base/chart_shell";
 import type { PayloadMeta } from "../../base/codec";
 import { fill, h, show, table } from "../../base/dom";
 import { mountData } from "../../base/mount";
+import { pngButton } from "../../base/png";
 import { quantile, ticks } from "../series";
 import { CHAIN_CSS, DASHES, line, s, scale } from "../../base/svg";
 import css from "../styles/calibration.css";
@@ -59,7 +60,7 @@ class Calibration {
     const given = shell.get<number>("selected");
     this.at = given >= 0 && given < meta.cells.length ? given : Math.max(0, meta.chosen);
     const pick = h("select", { "aria-label": "Number in the cells", onchange: () => ((this.metric = pick.value), this.drawSurface()) }, ...METRICS.map(([key, label]) => h("option", { value: key }, label)));
-    const buttons = [shell.tableButton(() => this.showTable()), csvButton("calibration.csv", () => this.rows())];
+    const buttons = [shell.tableButton(() => this.showTable()), csvButton("calibration.csv", () => this.rows()), pngButton("calibration.png", this.root)];
     fill(
       this.root,
       h("p", { class: "reason" }, h("b", {}, meta.ok ? "\u2713 " : "\u2715 "), meta.reason),

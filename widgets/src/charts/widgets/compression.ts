@@ -5,6 +5,7 @@ import type { Rows, Shell } from "../../base/chart_shell";
 import { chartShell, csvButton, toolbar } from "../../base/chart_shell";
 import { fill, h, show, table } from "../../base/dom";
 import { mountData } from "../../base/mount";
+import { pngButton } from "../../base/png";
 import { chosenData, criticalName } from "../compression_data";
 import type { Chosen, Criticals, Meta, Subject } from "../compression_data";
 import { fitLine, interval, r2, spearman } from "../fit";
@@ -45,7 +46,7 @@ class Compression {
     }
     this.selects.checkpoint = h("select", { "aria-label": "Checkpoint", onchange: () => this.shell.set("checkpoint", Number(this.selects.checkpoint.value)) });
     const table = shell.tableButton(() => this.showTable(this.criticals()));
-    const bar = toolbar([...pickers, this.selects.checkpoint], [table, csvButton("compression.csv", () => [this.heads(), ...this.rows(this.criticals())])]);
+    const bar = toolbar([...pickers, this.selects.checkpoint], [table, csvButton("compression.csv", () => [this.heads(), ...this.rows(this.criticals())]), pngButton("compression.png", this.root)]);
     fill(this.root, bar, this.answer, h("div", { class: "panels" }, this.curves, this.scatter, this.training, this.fits), shell.twin, this.foot);
     this.curves.addEventListener("pointerdown", (e) => this.press(e));
     this.curves.addEventListener("pointermove", (e) => this.drag(e));

@@ -6,6 +6,7 @@ import { chartShell, csvButton, toolbar } from "../../base/chart_shell";
 import type { PayloadMeta } from "../../base/codec";
 import { fill, h, show, table } from "../../base/dom";
 import { mountData } from "../../base/mount";
+import { pngButton } from "../../base/png";
 import { orderPreservation, spread } from "../order";
 import { CHAIN_CSS, DASHES, line, s, scale } from "../../base/svg";
 import type { Scale } from "../../base/svg";
@@ -63,7 +64,7 @@ class Samplers {
     const kinds = ["all networks", "certified only", ...(meta.sizes.length > 1 ? meta.sizes.flatMap((size) => [`class ${size}`, `class ${size}, certified`]) : [])];
     fill(this.which, ...kinds.map((kind) => h("option", { value: kind }, kind)));
     if (meta.problems.some((p) => p.certified)) this.which.value = "certified only";
-    const buttons = [shell.tableButton(() => this.showTable()), csvButton("samplers.csv", () => this.rows())];
+    const buttons = [shell.tableButton(() => this.showTable()), csvButton("samplers.csv", () => this.rows()), pngButton("samplers.png", this.root)];
     fill(
       this.root,
       toolbar([h("span.title", {}, "Samplers against the known answer"), this.which], buttons),

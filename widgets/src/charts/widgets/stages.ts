@@ -8,6 +8,7 @@ import { fill, h, show, table } from "../../base/dom";
 import { FocusLink } from "../../base/focus";
 import type { Part } from "../../base/focus";
 import { mountData } from "../../base/mount";
+import { pngButton } from "../../base/png";
 import { axis, extent, frame } from "../plane";
 import type { Axis } from "../plane";
 import { change, slopes } from "../stages";
@@ -182,6 +183,7 @@ async function draw(props: RenderProps, meta: Meta, data: Record<string, any>): 
       h("button", { title: "A new line in the middle (or double-click the picture)", onclick: () => put([...lines(), Math.sqrt(first * last)]) }, "Add a line"),
       h("button", { title: "The lines as they were given", onclick: () => put(meta.given) }, "Reset"),
       csvButton("stages.csv", rows, "The table as a file"),
+      pngButton("stages.png", plot),
     ], meta.title),
     legend, plot, readout,
     h("div.foot", {}, ...meta.notes.map((text) => h("p", {}, text))), live,

@@ -7,6 +7,7 @@ import type { PayloadMeta } from "../../base/codec";
 import { roundUp, stepClass } from "../../base/color";
 import { add, fill, h, show, table } from "../../base/dom";
 import { mountData } from "../../base/mount";
+import { pngButton } from "../../base/png";
 import { CHAIN_CSS, DASHES, line, s, scale } from "../../base/svg";
 import { ticks } from "../series";
 import css from "../styles/stagewise.css";
@@ -185,7 +186,7 @@ function draw(props: RenderProps, meta: Meta, data: Record<string, any>): void {
   root.append(
     toolbar(
       [h("span.group", { role: "group", "aria-label": "Method" }, ...tabs), h("label.quiet", {}, "of ", picker)],
-      [shell.tableButton(showTable, "Table of all steps", () => twin.previousElementSibling!), csvButton("influence_over_training.csv", csvRows, "Download this method's numbers")],
+      [shell.tableButton(showTable, "Table of all steps", () => twin.previousElementSibling!), csvButton("influence_over_training.csv", csvRows, "Download this method's numbers"), pngButton("influence_over_training.png", root)],
       meta.title,
     ),
     said,

@@ -6,6 +6,7 @@ import { chartShell, csvButton, toolbar } from "../../base/chart_shell";
 import type { PayloadMeta } from "../../base/codec";
 import { fill, h, show } from "../../base/dom";
 import { mountData } from "../../base/mount";
+import { pngButton } from "../../base/png";
 import { badgeRow, BADGE_CSS } from "../badges";
 import type { Badge } from "../badges";
 import { burninHandle, HEIGHT, LEFT, LOW, RIGHT, runningPanel, TOP, tracePanel } from "../panels";
@@ -63,7 +64,7 @@ class Traces {
     this.root.setAttribute("aria-label", `Traces of ${meta.chains.length} chains`);
     const table = shell.tableButton(() => this.showTable(summarize(blocks, meta.nbeta, this.used, this.first)));
     const save = csvButton("traces.csv", () => blockRows(blocks, meta.chains), "The numbers behind the picture");
-    fill(this.root, toolbar([this.answer], [table, save]), this.badges, this.legend, this.plot, shell.twin, this.foot, this.said);
+    fill(this.root, toolbar([this.answer], [table, save, pngButton("traces.png", this.plot)]), this.badges, this.legend, this.plot, shell.twin, this.foot, this.said);
     this.plot.addEventListener("pointermove", (event) => this.pointer(event));
     this.plot.addEventListener("pointerdown", (event) => this.press(event));
     this.plot.addEventListener("pointerup", (event) => this.release(event));

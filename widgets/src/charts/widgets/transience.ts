@@ -6,6 +6,7 @@ import { chartShell, csvButton, toolbar } from "../../base/chart_shell";
 import type { PayloadMeta } from "../../base/codec";
 import { fill, h, show, table } from "../../base/dom";
 import { mountData } from "../../base/mount";
+import { pngButton } from "../../base/png";
 import { axis, extent, frame } from "../plane";
 import type { Axis } from "../plane";
 import { CHAIN_CSS, DASHES, line, s } from "../../base/svg";
@@ -59,7 +60,7 @@ class Transience {
     this.pickSelect = h("select", { "aria-label": "Run picked", onchange: () => this.shell.set("picked", Number(this.pickSelect.value)) }, ...meta.runs.map((_, m) => h("option", { value: m }, `picked: ${this.name(m)}`)));
     this.range.max = String(this.steps.length - 1);
     this.range.addEventListener("input", () => this.shell.set("checkpoint", Number(this.range.value)));
-    const bar = toolbar([this.seedSelect, this.planeSelect, this.pickSelect], [shell.tableButton(() => this.showTable()), csvButton("transience.csv", () => this.rows())]);
+    const bar = toolbar([this.seedSelect, this.planeSelect, this.pickSelect], [shell.tableButton(() => this.showTable()), csvButton("transience.csv", () => this.rows()), pngButton("transience.png", this.root)]);
     const time = h("div", { class: "bar time" }, h("label", { class: "quiet" }, "Checkpoint"), this.range, this.said);
     fill(this.root, bar, this.buttons, time, h("div", { class: "panels" }, ...this.panels), shell.twin, this.foot);
     shell.follow(["seed", "hidden", "checkpoint", "picked", "plane"], () => this.draw());

@@ -7,6 +7,7 @@ import { add, fill, h, toggle } from "../../base/dom";
 import { FocusLink } from "../../base/focus";
 import type { Part } from "../../base/focus";
 import { mountData } from "../../base/mount";
+import { pngButton } from "../../base/png";
 import { Tip } from "../../base/tip";
 import chartCss from "../../base/chart.css";
 import { Points } from "../embedding/data";
@@ -123,6 +124,7 @@ async function draw(props: RenderProps, meta: Meta, data: Record<string, any>): 
       toggle("Move", "Drag moves the map instead of drawing a lasso", (yes) => { gestures!.hand = yes; stage.classList.toggle("pan", yes); }),
       shell.tableButton(() => drawTable(twin, meta, points, chosen, pick), "Table of points", () => stage.parentElement!),
       csvButton(fileName(meta), () => rowsOf(meta, points, chosen, scene.layout), "Download the points"),
+      pngButton(fileName(meta).replace(/\.csv$/, ".png"), stage),
       keys,
     ], meta.title),
     helpBox, legend, h("div.map", {}, stage, side), twin, foot, live, tip.element,

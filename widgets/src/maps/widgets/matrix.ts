@@ -7,6 +7,7 @@ import { add, h, toggle } from "../../base/dom";
 import { FocusLink } from "../../base/focus";
 import type { Part } from "../../base/focus";
 import { mountData } from "../../base/mount";
+import { pngButton } from "../../base/png";
 import { Tip } from "../../base/tip";
 import chartCss from "../../base/chart.css";
 import { drawBranches, levelButtons } from "../matrix/branches";
@@ -165,6 +166,7 @@ async function draw(props: RenderProps, meta: Meta, data: Record<string, any>): 
       [
         shell.tableButton(() => drawTable(twin, kernel, sight), "Table of the cells on show", () => heat.parentElement!),
         csvButton("kernel.csv", () => rowsOf(kernel, sight), "Download the cells on show"),
+        pngButton("kernel.png", root),
         keys,
       ],
       meta.title,
