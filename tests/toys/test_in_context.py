@@ -35,7 +35,7 @@ def mean_and_error(value):
 def test_the_table_of_targets(count):
     setting = ic.PAPER
     tasks = ic.tasks(count, setting)
-    size = 4096 if count <= 256 else 1024
+    size = 4096 if count < 64 else 1024
     x, y = draw(tasks, size)
     xo, yo = draw(None, size, seed=1)
     noise = setting.noise

@@ -29,9 +29,9 @@ def cross(run, task):
     return float(found.influence), float(found.stderr)
 
 
-def tasks(kind, **options):
+def tasks(kind, training=1500, **options):
     sizes = {"train": 500} if kind == "disjoint" else {}
-    toy = two_tasks(kind, **sizes)
+    toy = two_tasks(kind, steps=training, **sizes)
     # All of the data as one batch: the composition of a random batch couples the tasks.
     batch = {"batch_size": 500} if kind == "disjoint" else {}
     run = kernel_run(toy, toy.held, **batch, **options)
@@ -58,7 +58,7 @@ def test_a_shared_network_tells_its_tasks_apart():
 
 
 def test_disjoint_weights_do_not_correlate():
-    _, found, (mean, error) = tasks("disjoint", draws=60, burnin=120)
+    _, found, (mean, error) = tasks("disjoint", training=500, draws=60, burnin=120)
     assert abs(mean) < 3.5 * error + 1e-9  # eight chains: t with 7 degrees of freedom
     assert found["within"] > 5 * error
 
