@@ -1,4 +1,4 @@
-"""Which steps turn the checkout, or an sdist, into an installable package?
+"""Build steps that turn the checkout, or an sdist, into an installable package.
 
 The browser side is built when it is missing or older than its sources (a content hash tells), for
 editable installs, wheels and sdists alike.  A package with fresh bundles, such as the sdist,
