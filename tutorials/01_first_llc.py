@@ -110,7 +110,7 @@ sweep = slt.sample(
     burnin=400,
     batch_size=len(data),
 )
-by_chain = slt.llc(sweep)["llc"].values
+by_chain = slt.llc(sweep)["llc_chain"].values
 sampling = sweep.tree["sampling"].to_dataset()
 virial = sampling.virial[:, 400:].mean("step").values
 accept = sampling.accept.mean("draw").values
