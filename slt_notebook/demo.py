@@ -46,15 +46,16 @@ $n\\beta$. It depends on the setting; compare it only with numbers of the same s
 INFLUENCE = """
 ## Which tokens does the posterior couple?
 
-Click any token below (or move with the arrow keys and press Enter). Every other token is colored
+Click any token below (or move with the arrow keys and press Enter). Every other token is coloured
 by its Bayesian influence on it, computed in this page from the losses at all draws. Negative is
 helpful: up-weighting that token would lower the loss of the one you clicked.
 """
 
 GAIN = """
-## How much does each token lose around the minimum?
+## How much does the loss of each token rise around the minimum?
 
-The rise of each token's loss over the draws. What rises most rests on finely tuned weights.
+The rise of each token's loss over the draws. Tokens whose loss rises most depend on finely tuned
+weights.
 """
 
 

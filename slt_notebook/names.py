@@ -62,6 +62,9 @@ A_CREATED = "created_at"
 A_CHECKSUMS = "slt_checksums"  # the checksum of each chunk
 A_DIGEST = "slt_digest"  # of the zarr.json that it stands in
 A_ARRAYS = "slt_arrays"  # the arrays that a run must have
+STORE_ATTRS = (A_CHECKSUMS, A_DIGEST, A_ARRAYS)
+"""Facts about the files of one store: a tree that is read from it, and may be written elsewhere,
+does not carry them."""
 A_BURNIN = "burnin"
 A_THIN = "thin"
 A_DRAWS = "draws"

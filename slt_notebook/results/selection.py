@@ -97,11 +97,6 @@ def result_dims(data: xr.Dataset, unit: str, suffix: str = "") -> tuple[list[str
     return [d + suffix for d in dims], coords, {d + suffix: data.sizes[d] for d in dims}
 
 
-def skipped(run: Any) -> dict[Hashable, str]:
-    """Return the chains to leave out, with the reason; see `Result.diverged`."""
-    return resolve(run).diverged
-
-
 def excluded_text(chains: Mapping[Hashable, str]) -> str:
     """Return "chain 2: diverged ...; ..." for the attrs of a result, or "none"."""
     return "; ".join(f"chain {c}: {why}" for c, why in chains.items()) or "none"

@@ -53,7 +53,7 @@ def _open_store(root: Path) -> xr.DataTree:
     groups = {"/": xr.Dataset(attrs=_root_attrs(root))}
     _check_schema(root, groups["/"].attrs)
     verify(root)
-    for key in (names.A_DIGEST, names.A_ARRAYS):
+    for key in names.STORE_ATTRS:
         groups["/"].attrs.pop(key, None)
     groups[f"/{names.SAMPLING}"] = _open_group(root, names.SAMPLING)
     for name in _probe_folders(root):

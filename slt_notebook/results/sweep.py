@@ -57,8 +57,7 @@ def open_sweep(folder: str | os.PathLike) -> xr.DataTree:
     paths = {tuple(r[_KEY[d]] for d in LEADING): root / r["path"] for r in runs}
     model = open_run(root / runs[0]["path"])
     most = {k: max(_lengths(a)[k] for a in attrs.values()) for k in (names.STEP, names.DRAW)}
-    private = (names.A_DIGEST, names.A_ARRAYS)
-    first = {k: v for k, v in attrs[runs[0]["path"]].items() if k not in private}
+    first = {k: v for k, v in attrs[runs[0]["path"]].items() if k not in names.STORE_ATTRS}
     groups = {"/": xr.Dataset(attrs=first | {"slt_sweep": str(root.name)})}
     for path in [names.SAMPLING, *(f"{names.PROBE}/{p}" for p in probe_groups(model))]:
         groups[f"/{path}"] = stack(group_of(model, path), path, labels, paths, most)

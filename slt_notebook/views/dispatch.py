@@ -6,7 +6,7 @@ Datasets say what they are (`attrs["slt_kind"]`), and one table says which view 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import xarray as xr
 
@@ -18,23 +18,38 @@ from slt_notebook.views.base.widget import View
 from slt_notebook.views.notes.notes import Notes, notes
 from slt_notebook.views.old_kinds import infer_kind
 
-VIEWS: Mapping[str, str] = {
-    "calibration": "charts.calibration:CalibrationView",
-    "clusters": "text.cluster_browser:ClusterBrowser",
-    "compression": "charts.compression:CompressionView",
-    "embedding": "maps.embedding:EmbeddingMap",
-    "llc": "charts.altair_charts:llc_chart",
-    "probe": "text.influence_explorer:InfluenceExplorer",
-    "refined_llc": "over_components:refined_llc_view",
-    "refined_llc_by_token": "over_components:tokens_view",
-    "sampler_benchmark": "charts.sampler_benchmark:SamplerBenchmark",
-    "sampling": "charts.traces:TraceView",
-    "susceptibility": "over_components:tokens_view",
-    "transience": "charts.transience:TransienceView",
-}
-"""Kind of a Dataset or DataArray -> what shows it: a view, or a function that returns one.
 
-By name, so that only the module that is needed is imported."""
+class Kind(NamedTuple):
+    """How data of a kind are shown.
+
+    Attributes:
+        shown_by: a view, or a function that returns one.  By name, so that only the module that is
+            needed is imported.
+        needs: variables and dims without which data are of this kind no longer: operations of
+            xarray keep the declaration on what they leave.
+    """
+
+    shown_by: str
+    needs: tuple[str, ...]
+
+
+VIEWS: Mapping[str, Kind] = {
+    "calibration": Kind("charts.calibration:CalibrationView", ("verdict", "trusted", "trace")),
+    "clusters": Kind("text.cluster_browser:ClusterBrowser", ("cluster", "size", "conductance")),
+    "compression": Kind("charts.compression:CompressionView", ("knob", "gap", "gap_stderr")),
+    "embedding": Kind("maps.embedding:EmbeddingMap", ("axis",)),
+    "llc": Kind("charts.altair_charts:llc_chart", ("mean", "interval")),
+    "probe": Kind("text.influence_explorer:InfluenceExplorer", (names.LOSS, names.DRAW)),
+    "refined_llc": Kind("over_components:refined_llc_view", ("llc", "mcse", "interval")),
+    "refined_llc_by_token": Kind("over_components:tokens_view", ("llc", "stderr")),
+    "sampler_benchmark": Kind(
+        "charts.sampler_benchmark:SamplerBenchmark", ("estimate", "mcse", "truth", "certified")
+    ),
+    "sampling": Kind("charts.traces:TraceView", (names.LOSS, names.STEP)),
+    "susceptibility": Kind("over_components:tokens_view", ("chi", "stderr")),
+    "transience": Kind("charts.transience:TransienceView", ("ood", "to_dmmse", "to_ridge")),
+}
+"""Kind of a Dataset or DataArray -> what shows it."""
 _TOKENS = "text.token_strip:TokenStrip"  # shows whatever is one number a token
 
 
@@ -113,16 +128,19 @@ def view(x: Any, **options: Any) -> Any:
 
 
 def kind_of(data: xr.Dataset | xr.DataArray) -> str:
-    """Return the declared kind of `data`, else the one that its variables tell, else ""."""
+    """Return the declared kind of `data` where it fits, else what its variables tell, or ""."""
     declared = str(data.attrs.get(names.A_KIND, ""))
-    if declared or isinstance(data, xr.DataArray):
+    known = {*data.dims, *data.coords}
+    if isinstance(data, xr.Dataset):
+        known |= set(data.data_vars)
+    if declared in VIEWS and known.issuperset(VIEWS[declared].needs):
         return declared
-    return infer_kind(data)
+    return infer_kind(data) if isinstance(data, xr.Dataset) else ""
 
 
 def maker(kind: str) -> Any:
     """Return what shows data of this kind: the view's class, or a function."""
-    module, name = VIEWS.get(kind, _TOKENS).split(":")
+    module, name = (VIEWS[kind].shown_by if kind in VIEWS else _TOKENS).split(":")
     return getattr(import_module(f"slt_notebook.views.{module}"), name)
 
 

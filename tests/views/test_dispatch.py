@@ -126,6 +126,20 @@ def test_a_dataset_of_before_is_known_by_its_variables(kind):
     assert type(slt.view(data)).__name__ == GIVEN[kind][1]
 
 
+def test_what_a_declared_kind_needs_must_still_be_there():
+    """Operations of xarray keep attrs: a part of a probe is shown by what it is."""
+    probe = synthetic_tree()["probe/train"].to_dataset().assign_attrs({names.A_KIND: "probe"})
+    part = probe[["init_loss"]]
+    assert part.attrs[names.A_KIND] == "probe" and kind_of(part) == ""
+    assert isinstance(slt.view(part), slt.TokenStrip)
+    assert kind_of(probe.mean(["chain", "draw"])) == ""
+    for kind, (make, _) in GIVEN.items():
+        data = make().assign_attrs({names.A_KIND: kind})
+        lost = [n for n in VIEWS[kind].needs if n in data.data_vars]
+        assert kind_of(data) == kind
+        assert all(kind_of(data.drop_vars(name)) != kind for name in lost)
+
+
 def test_what_the_kit_makes_says_what_it_is(tmp_path):
     tree = synthetic_tree()
     assert slt.llc(tree).attrs[names.A_KIND] == "llc"

@@ -66,7 +66,7 @@ def read_sealed(folder: Path) -> dict[str, Any]:
 
 def has_checksums(attrs: Mapping[str, Any]) -> bool:
     """Whether the attributes of a run's root say that it carries checksums."""
-    return any(k in attrs for k in (names.A_CHECKSUMS, names.A_DIGEST, names.A_ARRAYS))
+    return any(k in attrs for k in names.STORE_ATTRS)
 
 
 def attributes(root: Path) -> dict[str, Any]:
