@@ -96,13 +96,9 @@ def one_of_each_kind():
 def test_a_sampler_finds_the_exact_value_at_the_same_temperature(problem):
     nbeta, gamma, step = EASY[problem]
     size = len(problem.data)  # MALA: no bias of the step, so only Monte Carlo error is left
-    # Many chains rather than long ones: a step of 48 costs little more than one of 12.  The
-    # crossing (2, 3) mixes too slowly for short chains.
-    slow = problem.name == "normal crossing (2, 3)"
-    chains, draws = (12, 1800) if slow else (48, 450)
     run = slt.sample(
-        problem.loss, problem.data, kernel=slt.MALA(step), nbeta=nbeta, gamma=gamma, chains=chains,
-        burnin=400, draws=draws, batch_size=size, progress=False,
+        problem.loss, problem.data, kernel=slt.MALA(step), nbeta=nbeta, gamma=gamma, chains=12,
+        burnin=400, draws=1800, batch_size=size, progress=False,
     )  # fmt: skip
     found, expected = slt.llc(run.tree), problem.exact(nbeta, gamma)
     assert float(found["mcse"]) < 0.1 * expected

@@ -31,11 +31,13 @@ def mean_and_error(value):
     return float(each.mean()), float(each.std() / len(each) ** 0.5)
 
 
-@pytest.mark.parametrize("count", list(TABLE))
+@pytest.mark.parametrize(
+    "count", [pytest.param(c, marks=pytest.mark.exhaustive) if c == 256 else c for c in TABLE]
+)
 def test_the_table_of_targets(count):
     setting = ic.PAPER
     tasks = ic.tasks(count, setting)
-    size = 4096 if count < 64 else 1024
+    size = 4096 if count <= 256 else 1024
     x, y = draw(tasks, size)
     xo, yo = draw(None, size, seed=1)
     noise = setting.noise
