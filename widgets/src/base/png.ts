@@ -2,7 +2,8 @@
 import { downloadBlob, h } from "./dom";
 
 const SCALE = 2; // pixels per CSS pixel: sharp in a paper
-const MARGIN = 8;
+const MARGIN = 16;
+const AROUND = 24; // what an SVG shows outside of its box where it may: ends of long labels
 const LEAST = 40; // smaller pictures are icons
 const STYLES = [
   "fill", "fill-opacity", "stroke", "stroke-width", "stroke-opacity", "stroke-dasharray", "stroke-linejoin",
@@ -34,12 +35,22 @@ function standalone(svg: SVGSVGElement): SVGSVGElement {
     const style = STYLES.map((name) => `${name}:${computed.getPropertyValue(name)}`).join(";");
     element.setAttribute("style", style);
   });
-  const box = svg.getBoundingClientRect();
+  const { width, height } = svg.getBoundingClientRect();
+  const around = aroundOf(svg);
+  const view = svg.viewBox.baseVal;
+  const given = view && view.width > 0;
+  const [x, y, w, tall] = given ? [view.x, view.y, view.width, view.height] : [0, 0, width, height];
+  const [left, top] = [(around * w) / width, (around * tall) / height];
+  copy.setAttribute("viewBox", `${x - left} ${y - top} ${w + 2 * left} ${tall + 2 * top}`);
   copy.setAttribute("xmlns", "http://www.w3.org/2000/svg");
-  copy.setAttribute("width", String(box.width));
-  copy.setAttribute("height", String(box.height));
+  copy.setAttribute("width", String(width + 2 * around));
+  copy.setAttribute("height", String(height + 2 * around));
   return copy;
 }
+
+/** Pixels that a picture may reach beyond its box. */
+const aroundOf = (picture: Element): number =>
+  picture instanceof SVGSVGElement && getComputedStyle(picture).overflow === "visible" ? AROUND : 0;
 
 async function drawn(picture: SVGSVGElement | HTMLCanvasElement): Promise<CanvasImageSource> {
   if (picture instanceof HTMLCanvasElement) return picture;
@@ -67,7 +78,8 @@ export async function pngOf(root: Element): Promise<Blob | null> {
   for (const [i, picture] of pictures.entries()) {
     const { left: x, top: y, width: w, height: tall } = boxes[i];
     pen.imageSmoothingEnabled = getComputedStyle(picture).imageRendering !== "pixelated"; // cells stay cells
-    pen.drawImage(await drawn(picture), x - left, y - top, w, tall);
+    const around = aroundOf(picture);
+    pen.drawImage(await drawn(picture), x - left - around, y - top - around, w + 2 * around, tall + 2 * around);
   }
   return new Promise((done) => sheet.toBlob(done, "image/png"));
 }
