@@ -15,7 +15,7 @@ from slt_notebook.errors import SLTError, say
 
 
 def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+    """Return the whole command line."""
     top = argparse.ArgumentParser(
         prog="slt-notebook",
         description="Study trained neural networks with singular learning theory, in the notebook.",

@@ -60,7 +60,7 @@ weights.
 
 
 def probes(tokenizer) -> tuple[Probe, Probe]:
-    """(data to sample on, one window of every domain to look at), disjoint passages."""
+    """Return (data to sample on, one window of every domain to look at), disjoint passages."""
     texts = slt.probe_texts("tiny-lm")
     data = slt.text_probe("train", {k: v[1:] for k, v in texts.items()}, tokenizer, length=128)
     shown = {k: v[0] for k, v in texts.items()}
@@ -105,7 +105,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 def make_views(tree, store: Path) -> dict:
-    """The views of the page, linked, with one note."""
+    """Return the views of the page, linked, with one note."""
     focus, notes = slt.Focus(), slt.notes(store)
     probe = tree["probe/domains"].to_dataset()
     example, token = _loudest(probe)
@@ -127,7 +127,7 @@ def make_views(tree, store: Path) -> dict:
 
 
 def _loudest(probe) -> tuple[str, int]:
-    """The token whose loss rises most, in units of its spread over chains."""
+    """Return the token whose loss rises most, in units of its spread over chains."""
     rise = (probe.loss.mean("draw") - probe.init_loss).load()
     steady = rise.mean("chain") / (rise.std("chain") + 0.1)
     at = steady.argmax(("example", "token"))
@@ -136,7 +136,7 @@ def _loudest(probe) -> tuple[str, int]:
 
 
 def story(tree, result, views: dict) -> list:
-    """The parts of the page in their order."""
+    """Return the parts of the page in their order."""
     rows = [
         f"| {row.check} | {row.value:.3g} | {row.verdict} |"
         for row in slt.health(tree).itertuples()

@@ -52,7 +52,7 @@ def examine() -> dict[str, Any]:
 
 
 def text(report: dict[str, Any]) -> str:
-    """The report for a terminal."""
+    """Return the report for a terminal."""
     bundles = report["bundles"]
     sizes = ", ".join(f"{name} {size / 1024:.1f} kB" for name, size in bundles["sizes"].items())
     packages = [f"{name} {version or 'MISSING'}" for name, version in report["packages"].items()]

@@ -161,7 +161,7 @@ def _sampled(
 
 
 def _cells(sampling: xr.Dataset, sizes, chains: int, steps: int, seconds: float) -> xr.Dataset:
-    """The estimates of one run, its chains taken apart by step size."""
+    """Return the estimates of one run, its chains taken apart by step size."""
     share = seconds / (chains * len(sizes))
     parts: list[xr.Dataset] = []
     for number in range(len(sizes)):

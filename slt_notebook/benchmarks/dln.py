@@ -18,7 +18,7 @@ from slt_notebook.errors import InputError, say
 
 
 def learning_coefficient(widths: Sequence[int], rank: int) -> tuple[float, int]:
-    """The learning coefficient of a deep linear network and its multiplicity, `(lambda, m)`.
+    """Return the learning coefficient of a deep linear network and its multiplicity, `(lambda, m)`.
 
     With `D_i = H_i - r`, there is a set S of l + 1 layers (the narrowest) such that
     `max_S D < min_{not S} D`, `sum_S D >= l max_S D` and `sum_S D < l min_{not S} D`.  With

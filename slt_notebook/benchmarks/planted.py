@@ -41,7 +41,7 @@ def network(
     examples: int | None = None,
     name: str | None = None,
 ) -> Problem:
-    """A deep linear network at its own truth.
+    """Return a deep linear network at its own truth.
 
         L(w) = (1 / H_L) E |W_L ... W_1 x - A_0 x|^2 = tr (A - A_0) S (A - A_0)' / H_L
 

@@ -46,7 +46,7 @@ class Problem:
         return min(len(self.data), 500)
 
     def exact(self, nbeta: float, gamma: float) -> float:
-        """The LLC at this temperature and localization, or NaN where it is not known."""
+        """Return the LLC at this temperature and localization, or NaN where it is not known."""
         return math.nan if self.value is None else float(self.value(nbeta, gamma))
 
     def __repr__(self) -> str:

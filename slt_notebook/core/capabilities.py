@@ -54,6 +54,6 @@ def plain(loss: LossFn) -> Capabilities:
 
 
 def capabilities(loss: Any) -> Capabilities:
-    """What `loss` declares it can do, or `plain(loss)` where it declares nothing."""
+    """Return what `loss` declares it can do, or `plain(loss)` where it declares nothing."""
     declared = getattr(loss, "capabilities", None)
     return declared if isinstance(declared, Capabilities) else plain(loss)

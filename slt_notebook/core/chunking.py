@@ -69,7 +69,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def attempt(work: Callable[[], T]) -> T | None:
-    """What `work()` returns, or None where the memory did not suffice.
+    """Return what `work()` returns, or None where the memory did not suffice.
 
     The error's traceback holds the tensors of the failed attempt; it is dropped before returning.
     """
@@ -84,7 +84,7 @@ def attempt(work: Callable[[], T]) -> T | None:
 
 
 def refuse(what: str, device: torch.device) -> OutOfMemory:
-    """The error for `what` where not even one example fits."""
+    """Return the error for `what` where not even one example fits."""
     return OutOfMemory(
         say(
             f"no memory on {device} for {what}",

@@ -112,7 +112,7 @@ def _fastest(function: Function, args: tuple[Any, ...]) -> float:
 
 
 def compiler(asked: Any, device: torch.device) -> Compiler | None:
-    """The compiler that `compile=asked` of `slt.sample` means; None for False.
+    """Return the compiler that `compile=asked` of `slt.sample` means; None for False.
 
     Raises:
         InputError: a mode that torch does not know, or no C++ compiler on this machine.

@@ -97,7 +97,7 @@ class Potential:
     def evaluate(
         self, position: Tensor, batches: list[Batch], rows: Tensor | None = None
     ) -> Evaluation:
-        """The potential and its gradient at `position`, on a batch for each chain.
+        """Return the potential and its gradient at `position`, on a batch for each chain.
 
         Args:
             position: `[chain, dim]`.

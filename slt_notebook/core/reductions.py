@@ -17,7 +17,7 @@ _PART = 1 << 12
 
 
 def row_sums(rows: Tensor) -> Tensor:
-    """Sums over the last axis of `[chain, dim]`, which round the same however many rows there are.
+    """Sum over the last axis of `[chain, dim]`, which round the same however many rows there are.
 
     Torch splits the sum of a single row over threads, so that row is summed as one of two.
     """
@@ -27,7 +27,7 @@ def row_sums(rows: Tensor) -> Tensor:
 
 
 def row_totals(terms: Callable[..., Tensor], *rows: Tensor) -> Tensor:
-    """Sums of `terms(*rows)` over coordinates, of every row: `[chain]`.
+    """Return sums of `terms(*rows)` over coordinates, of every row: `[chain]`.
 
     `terms` goes coordinate by coordinate; it is called with parts of all `rows` `[chain, dim]`.
     """

@@ -32,7 +32,7 @@ class Step(NamedTuple):
 
 
 def never(step: int) -> bool:
-    """False, at every step."""
+    """Return False, at every step."""
     return False
 
 

@@ -57,7 +57,7 @@ class Space:
 
     @classmethod
     def of(cls, params: Params, names: Sequence[str] | None = None) -> "Space":
-        """The space of all parameters, or of those named.
+        """Return the space of all parameters, or of those named.
 
         Args:
             params: of the model.
@@ -89,7 +89,7 @@ class Space:
         return sum(piece.size for piece in self.pieces)
 
     def flatten(self, params: Params) -> Tensor:
-        """The coordinates of `params`: float32 `[dim]`."""
+        """Return the coordinates of `params`: float32 `[dim]`."""
         return torch.cat(
             [params[p.name][p.slices].detach().reshape(-1).float() for p in self.pieces]
         )
@@ -105,7 +105,7 @@ class Space:
         return self.assemble([part.view(piece.shape) for piece, part in pairs], base)
 
     def blocks(self, vector: Tensor) -> list[Tensor]:
-        """The pieces of `vector` `[dim]`, each in its shape; they share its memory."""
+        """Return the pieces of `vector` `[dim]`, each in its shape; they share its memory."""
         parts = torch.split(vector.detach(), [piece.size for piece in self.pieces])
         return [part.view(piece.shape) for piece, part in zip(self.pieces, parts, strict=True)]
 

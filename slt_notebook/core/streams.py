@@ -44,7 +44,7 @@ def noise(
     device: torch.device | str,
     stream: int = NOISE,
 ) -> Tensor:
-    """Standard normals `[chain, dim]`; row c depends on (seed, chains[c], step) alone."""
+    """Return standard normals `[chain, dim]`; row c depends on (seed, chains[c], step) alone."""
     rows = torch.empty(len(chains), dim, device=device)
     for row, chain in zip(rows, chains, strict=True):
         row.normal_(generator=generator(seed, chain, step, device, stream))
@@ -54,7 +54,7 @@ def noise(
 def generator(
     seed: int, chain: int, step: int, device: torch.device | str, stream: int = NOISE
 ) -> torch.Generator:
-    """A fresh generator of one chain's numbers at one step."""
+    """Return a fresh generator of one chain's numbers at one step."""
     return torch.Generator(device=device).manual_seed(mix(seed, stream, chain, step))
 
 
@@ -73,7 +73,7 @@ def _order(key: int, size: int) -> Places:
 def batch(
     seed: int, chain: int, step: int, size: int, data_size: int, stream: int = BATCH
 ) -> Places:
-    """Indices `[size]` of the examples that a chain reads at a step.
+    """Return the indices `[size]` of the examples that a chain reads at a step.
 
     Each chain reads the data in epochs, every epoch in a new order; a batch may lie in two of
     them.  A batch of all the data is the data in its own order.

@@ -64,7 +64,7 @@ class Metric(Protocol):
         ...
 
     def init(self, position: Tensor) -> Any:
-        """The state at the start: tensors that lead with the chain axis."""
+        """Return the state at the start: tensors that lead with the chain axis."""
         ...
 
     def update(self, state: Any, loss_grad: Tensor) -> tuple[Any, Tensor]:
@@ -76,11 +76,11 @@ class Metric(Protocol):
         ...
 
     def direction(self, state: Any, loss_grad: Tensor) -> Tensor:
-        """What the drift follows in place of the loss gradient; `state` is from `update`."""
+        """Return what the drift follows in place of the loss gradient; `state` is from `update`."""
         ...
 
     def after_burnin(self) -> "Metric":
-        """The metric after the burn-in: fixed, if it adapts during the burn-in only."""
+        """Return the metric after the burn-in: fixed, if it adapts during the burn-in only."""
         ...
 
 
@@ -109,7 +109,7 @@ class Kernel(Protocol):
         ...
 
     def init(self, position: Tensor) -> Any:
-        """The state of chains that start at `position` `[chain, dim]`."""
+        """Return the state of chains that start at `position` `[chain, dim]`."""
         ...
 
     @property

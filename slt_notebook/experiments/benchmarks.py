@@ -44,7 +44,7 @@ SWEEP = tuple(float(v) for v in np.geomspace(1e-8, 1e-5, 7))
 
 
 def samplers() -> dict[str, Any]:
-    """The samplers of the benchmark, by name."""
+    """Return the samplers of the benchmark, by name."""
     import slt_notebook as slt
 
     return {

@@ -74,7 +74,7 @@ def texts(tokenizer):
 
 
 def sample(folder: Path):
-    """The sweep; it goes on where it was stopped."""
+    """Return the sweep; it goes on where it was stopped."""
     model, tokenizer = slt.load(convert(folder))
     shown, train = texts(tokenizer)
     print(f"{len(train)} windows to sample on, {len(shown)} shown", flush=True)

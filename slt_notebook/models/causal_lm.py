@@ -63,7 +63,7 @@ class CausalLMLoss:
         )
 
     def evaluate(self, params: Params, batch: Batch) -> Tensor:
-        """The same without a gradient."""
+        """Return the same without a gradient."""
         with torch.no_grad():
             return self._losses(params, batch, "chunked")
 
@@ -121,7 +121,7 @@ class CausalLMLoss:
             )
 
     def to(self, device: torch.device | str) -> "CausalLMLoss":
-        """The loss with its weights on `device`."""
+        """Return the loss with its weights on `device`."""
         return replace(self, shells=self.shells.to(device), params=moved(self.params, device))
 
 

@@ -58,7 +58,7 @@ class HalfLoss:
 
 
 def probe_loss(loss: Any, dtype: str) -> Any:
-    """The loss that probes are measured with.
+    """Return the loss that probes are measured with.
 
     Args:
         loss: whose evaluations they are.

@@ -31,7 +31,7 @@ def packaged() -> list[str]:
 
 
 def _folder(name: str | Path) -> Path | None:
-    """The folder that `name` means, or None if it is the id of a model on a hub."""
+    """Return the folder that `name` means, or None if it is the id of a model on a hub."""
     if isinstance(name, str) and (PACKAGED / name / "tokenizer.json").exists():
         return PACKAGED / name
     path = Path(name).expanduser()
@@ -68,7 +68,7 @@ def load(
     revision: str | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> tuple[Any, Any]:
-    """A causal LM and its tokenizer.
+    """Return a causal LM and its tokenizer.
 
     Args:
         name: a packaged model (`"tiny-lm"`), a folder, or a Hugging Face id.

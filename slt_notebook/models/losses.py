@@ -49,7 +49,7 @@ class Loss(Protocol):
         ...
 
     def evaluate(self, params: Params, batch: Batch) -> Tensor:
-        """The same without a gradient."""
+        """Return the same without a gradient."""
         ...
 
     def check(self, data: Probe) -> None:
@@ -57,7 +57,7 @@ class Loss(Protocol):
         ...
 
     def to(self, device: torch.device | str) -> "Loss":
-        """The loss with its weights on `device`."""
+        """Return the loss with its weights on `device`."""
         ...
 
 
@@ -85,7 +85,7 @@ class SupervisedLoss:
         return loss
 
     def evaluate(self, params: Params, batch: Batch) -> Tensor:
-        """The same without a gradient."""
+        """Return the same without a gradient."""
         with torch.no_grad():
             return self(params, batch)
 
@@ -106,7 +106,7 @@ class SupervisedLoss:
         require_fields(data, ("inputs", "targets"), "slt.array_probe")
 
     def to(self, device: torch.device | str) -> "SupervisedLoss":
-        """The loss with its weights on `device`."""
+        """Return the loss with its weights on `device`."""
         return replace(self, shells=self.shells.to(device), params=moved(self.params, device))
 
 
@@ -124,7 +124,7 @@ class FunctionLoss:
         return self.function(params, batch)
 
     def evaluate(self, params: Params, batch: Batch) -> Tensor:
-        """The same without a gradient."""
+        """Return the same without a gradient."""
         with torch.no_grad():
             return self.function(params, batch)
 
@@ -137,7 +137,7 @@ class FunctionLoss:
         """Accept any data: the function knows its fields."""
 
     def to(self, device: torch.device | str) -> "FunctionLoss":
-        """The loss with its weights on `device`."""
+        """Return the loss with its weights on `device`."""
         return replace(self, params=moved(self.params, device))
 
 
@@ -155,7 +155,7 @@ def require_fields(data: Probe, fields: tuple[str, ...], maker: str) -> None:
 
 
 def supervised(module: nn.Module, criterion: Callable[[Any, Tensor], Tensor]) -> SupervisedLoss:
-    """The loss of any torch module on (inputs, targets).
+    """Return the loss of any torch module on (inputs, targets).
 
         L(w) = (1/n) sum_i criterion(f_w(x_i), y_i)
 
@@ -189,7 +189,7 @@ def loss_fn(
     *,
     gradient: Callable[[Params, Batch], tuple[Tensor, Params]] | None = None,
 ) -> FunctionLoss:
-    """A loss from a pure function of parameters and batch.
+    """Return a loss from a pure function of parameters and batch.
 
     Args:
         params: w*: name to tensor (or array, or number).

@@ -60,11 +60,11 @@ class Probe:
         return self.fields["input_ids"].shape[1] - 1 if self.kind == "text" else 1
 
     def tensors(self, device: torch.device | str) -> dict[str, Tensor]:
-        """The fields on `device`."""
+        """Return the fields on `device`."""
         return {name: torch.from_numpy(value).to(device) for name, value in self.fields.items()}
 
     def take(self, count: int) -> "Probe":
-        """The first `count` examples under the same name."""
+        """Return the first `count` examples under the same name."""
         return Probe(
             self.name,
             {k: v[:count] for k, v in self.fields.items()},
@@ -239,7 +239,7 @@ def _strings(tokenizer: Any, ids: list[int]) -> dict[int, str]:
 
 
 def _byte_decoder() -> dict[str, int]:
-    """The printable characters that stand for bytes in a byte-level BPE (GPT-2's table)."""
+    """Return the printable characters that stand for bytes in a byte-level BPE (GPT-2's table)."""
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     rest = [b for b in range(256) if b not in plain]
     table = {chr(b): b for b in plain}
@@ -250,7 +250,7 @@ _BYTES = _byte_decoder()
 
 
 def token_string(tokenizer: Any, token_id: int) -> str:
-    """What one token adds to the text, space included.
+    """Return what one token adds to the text, space included.
 
     Bytes that are no character by themselves are shown as `⟨E2 80⟩`; special tokens by their names.
     """

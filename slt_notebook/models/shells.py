@@ -35,7 +35,7 @@ class Shells:
         self._here = threading.local()
 
     def get(self, eager: bool = False) -> nn.Module:
-        """The module of this thread.
+        """Return the module of this thread.
 
         Args:
             eager: whether its attention is written out in plain products.  Fused attention has no

@@ -123,7 +123,7 @@ class TinyLMModel(TinyLMPreTrainedModel):
         self.post_init()
 
     def get_input_embeddings(self):
-        """The token embedding."""
+        """Return the token embedding."""
         return self.embed_tokens
 
     def set_input_embeddings(self, value):
@@ -139,7 +139,7 @@ class TinyLMModel(TinyLMPreTrainedModel):
         output_attentions: bool | None = None,
         **_,
     ):
-        """The last hidden state; see transformers' `BaseModelOutput`."""
+        """Return the last hidden state; see transformers' `BaseModelOutput`."""
         x = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         length = x.shape[1]
         limit = self.config.max_position_embeddings
@@ -178,11 +178,11 @@ class TinyLMForCausalLM(TinyLMPreTrainedModel):
         self.post_init()
 
     def get_input_embeddings(self):
-        """The token embedding."""
+        """Return the token embedding."""
         return self.model.embed_tokens
 
     def get_output_embeddings(self):
-        """The unembedding."""
+        """Return the unembedding."""
         return self.lm_head
 
     def set_output_embeddings(self, new_embeddings):

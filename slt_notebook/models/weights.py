@@ -12,7 +12,7 @@ HALF = (torch.float16, torch.bfloat16)
 
 
 def trained(module: nn.Module, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
-    """The parameters by name, detached; half precision becomes float32 on a CPU.
+    """Return the parameters by name, detached; half precision becomes float32 on a CPU.
 
     Args:
         module: any module.
@@ -58,5 +58,5 @@ def fingerprint(params: Params) -> str:
 
 
 def moved(params: Params, device: torch.device | str) -> dict[str, Tensor]:
-    """The parameters on `device`."""
+    """Return the parameters on `device`."""
     return {name: value.to(device) for name, value in params.items()}

@@ -82,7 +82,7 @@ class Stacked(BackendArray):
 
 
 def _split(path: Path) -> tuple[Path, str]:
-    """The run, and the path within it, of an array."""
+    """Return the run, and the path within it, of an array."""
     run = next((p for p in path.parents if (p / names.SAMPLING).is_dir()), path.parent)
     return run, path.relative_to(run).as_posix()
 

@@ -29,7 +29,7 @@ class Background:
             self._ended.set()
 
     def start(self) -> None:
-        """Starts the thread."""
+        """Start the thread."""
         self._thread.start()
 
     def ended(self, timeout: float | None = 0) -> bool:
@@ -37,6 +37,6 @@ class Background:
         return self._ended.wait(timeout)
 
     def raise_error(self) -> None:
-        """Raises what stopped the work, if anything did."""
+        """Raise what stopped the work, if anything did."""
         if self.error is not None:
             raise self.error

@@ -35,7 +35,7 @@ class Run:
         memory: MemoryPlan,
         temporary: bool,
     ):
-        """A run that has not started.
+        """Return a run that has not started.
 
         Args:
             job: what its workers share; its store is open.
@@ -75,7 +75,7 @@ class Run:
             self.close()
 
     def _outcome(self) -> tuple[str, str]:
-        """The last stage and its message."""
+        """Return the last stage and its message."""
         if self._job.progress.stopping:
             where = f"store={str(self.path)!r}" if self.path else "a store=... (this one had none)"
             return "stopped", (
@@ -93,12 +93,12 @@ class Run:
     # What one can do with it --------------------------------------------------------------------
 
     def start(self) -> Self:
-        """Starts sampling in a thread of its own, and returns at once."""
+        """Start sampling in a thread of its own, and return at once."""
         self._background.start()
         return self
 
     def wait(self, timeout: float | None = None) -> xr.DataTree:
-        """Waits for the end (at most `timeout` seconds) and returns the tree so far.
+        """Wait for the end (at most `timeout` seconds) and return the tree so far.
 
         Raises:
             Exception: whatever stopped the run (a full disk, say); draws written before are kept.
@@ -112,21 +112,21 @@ class Run:
         return self._background.ended(timeout)
 
     def raise_error(self) -> None:
-        """Raises what stopped the run, if anything did."""
+        """Raise what stopped the run, if anything did."""
         self._background.raise_error()
 
     def inspect(self) -> xr.DataTree:
-        """The tree as it is now; what is not yet drawn is NaN."""
+        """Return the tree as it is now; what is not yet drawn is NaN."""
         return self.tree
 
     def close(self) -> None:
-        """Closes the store: at the end, or of a run that is not to be started."""
+        """Close the store: at the end, or of a run that is not to be started."""
         self._job.evaluator.leave()
         self._job.writer.shutdown(wait=True)
         self._job.store.close()
 
     def pause(self) -> None:
-        """Waits after the current step, until `resume`."""
+        """Wait after the current step, until `resume`."""
         self._job.progress.pause()
 
     def resume(self) -> None:
@@ -134,15 +134,15 @@ class Run:
         self._job.progress.resume()
 
     def request_stop(self) -> None:
-        """Stops after the current step; returns at once."""
+        """Stop after the current step; return at once."""
         self._job.progress.stop()
 
     def stop_at_exit(self) -> None:
-        """Stops the run when the interpreter ends, so that its last draws are written."""
+        """Stop the run when the interpreter ends, so that its last draws are written."""
         weakref.finalize(self, self._job.progress.stop)
 
     def cancel(self, timeout: float | None = 60) -> None:
-        """Stops after the current step and writes what is done; `sample` can continue it later."""
+        """Stop after the current step and write what is done; `sample` can continue it later."""
         self.request_stop()
         self._background.ended(timeout)
 
@@ -181,7 +181,7 @@ class Run:
 
 
 def _collect(job: Job, futures: Sequence[Future]) -> None:
-    """Waits for all workers; when one fails, the others stop at their next step.
+    """Wait for all workers; when one fails, the others stop at their next step.
 
     Raises:
         BaseException: the first error, once all have ended; what was drawn before is kept.

@@ -62,7 +62,7 @@ def device_of(loss: Any, speed: Speed) -> torch.device:
 
 
 def plan_task(shared: Shared, component: str, settings: Settings) -> Task:
-    """What a run of `component` would sample, checked; nothing is computed or written."""
+    """Return what a run of `component` would sample, checked; nothing is computed or written."""
     return make_task(settings, component, shared.fingerprint, shared.data, shared.probes)
 
 
@@ -103,7 +103,7 @@ def start_run(
     speed: Speed,
     store: str | Path | None = None,
 ) -> Run:
-    """A run of one component that has started."""
+    """Return a run of one component that has started."""
     probes = check_inputs(loss, data, probes)
     shared = Shared(loss, data, probes, device_of(loss, speed), settings.probe_dtype)
     return prepare(shared, component, store, settings, speed).start()
@@ -117,7 +117,7 @@ def prepare(
     speed: Speed,
     join: Join | None = None,
 ) -> Run:
-    """A run that has not started yet; its store is open.
+    """Return a run that has not started yet; its store is open.
 
     Args:
         shared: weights, data and probes, with what other runs have computed of them.

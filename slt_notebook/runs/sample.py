@@ -46,7 +46,7 @@ def sample(
     progress: bool | None = None,
     **unknown: Any,
 ) -> Run | Sweep:
-    """Samples the local posterior around trained weights.
+    """Sample the local posterior around trained weights.
 
         p(w) ~ exp(-nbeta L(w) - gamma/2 |w - w*|^2)
 

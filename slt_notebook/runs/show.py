@@ -18,7 +18,7 @@ class Watched(Protocol):
     """A run or sweep as its watcher sees it."""
 
     def progress(self) -> dict[str, Any]:
-        """A snapshot."""
+        """Return a snapshot."""
         ...
 
     def ended(self, timeout: float | None = 0) -> bool:
@@ -39,7 +39,7 @@ def in_notebook() -> bool:
 
 
 def watch_run(run: Watched) -> None:
-    """Shows the progress of a run until it ends: a monitor in a notebook, else one line."""
+    """Show the progress of a run until it ends: a monitor in a notebook, else one line."""
     if in_notebook():
         from IPython.display import display
 
@@ -66,7 +66,7 @@ def _update(bar: Any, p: Mapping[str, Any]) -> None:
 
 
 def watch_sweep(sweep: Watched) -> None:
-    """Shows the progress of a sweep in one line, until it ends."""
+    """Show the progress of a sweep in one line, until it ends."""
     from tqdm.auto import tqdm
 
     with tqdm(total=sweep.progress()["runs"], unit="run", file=sys.stderr) as bar:
@@ -82,7 +82,7 @@ def watch_sweep(sweep: Watched) -> None:
 
 
 def card(tree: xr.DataTree, path: Path | None, progress: Mapping[str, Any]) -> str:
-    """The card of a run as HTML."""
+    """Return the card of a run as HTML."""
     from slt_notebook.views.card import run_card
 
     return run_card(tree, path=path, progress=progress)

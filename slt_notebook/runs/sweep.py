@@ -44,7 +44,7 @@ def sweep(
     progress: bool | None = None,
     **settings: Any,
 ) -> Sweep:
-    """Samples every component at every checkpoint (on every dataset), with the same settings.
+    """Sample every component at every checkpoint (on every dataset), with the same settings.
 
     What does not depend on the component is computed once per checkpoint: losses at w*, the
     baseline, and for components of later layers the hidden states before them.  Runs that are

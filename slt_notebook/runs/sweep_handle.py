@@ -33,7 +33,7 @@ class Sweep:
         groups: Callable[[threading.Event], Groups],
         temporary: bool,
     ):
-        """A sweep that has not started.
+        """Make a sweep that has not started.
 
         Args:
             folder: where its runs are.
@@ -69,7 +69,7 @@ class Sweep:
             self._current = []
 
     def _sample(self, group: Sequence[tuple[Entry, Run]]) -> None:
-        """Runs of a group, to their end; an error in one has stopped the others."""
+        """Run the members of a group to their end; an error in one has stopped the others."""
         for _, run in group:
             run.start()
             if self._stop.is_set():
@@ -80,12 +80,12 @@ class Sweep:
             run.raise_error()
 
     def start(self) -> Self:
-        """Starts sampling in a thread of its own, and returns at once."""
+        """Start sampling in a thread of its own, and return at once."""
         self._background.start()
         return self
 
     def wait(self, timeout: float | None = None) -> xr.DataTree:
-        """Waits for the end (at most `timeout` seconds) and returns the tree so far.
+        """Wait for the end (at most `timeout` seconds) and return the tree so far.
 
         Raises:
             Exception: whatever stopped the sweep (a full disk, say); draws written before are kept.
@@ -99,15 +99,15 @@ class Sweep:
         return self._background.ended(timeout)
 
     def inspect(self) -> xr.DataTree:
-        """The tree as it is now; what is not yet drawn is NaN."""
+        """Return the tree as it is now; what is not yet drawn is NaN."""
         return self.tree
 
     def stop_at_exit(self) -> None:
-        """Stops the sweep when the interpreter ends."""
+        """Stop the sweep when the interpreter ends."""
         weakref.finalize(self, self._stop.set)
 
     def cancel(self, timeout: float | None = 60) -> None:
-        """Stops after the current step; the same call continues it later."""
+        """Stop after the current step; the same call continues it later."""
         self._stop.set()
         for _, run in self._current:
             run.request_stop()
@@ -125,7 +125,7 @@ class Sweep:
         return tree if self.path is not None else tree.load()
 
     def progress(self) -> dict[str, Any]:
-        """A snapshot: complete `run`(s), `components` that are sampled now, messages.
+        """Return a snapshot: complete `run`(s), `components` that are sampled now, messages.
 
         There are several components where small runs are sampled in lockstep; `current` is the
         progress of the one that has made the fewest steps.

@@ -43,7 +43,7 @@ def losses_by_label(loss: Any, checkpoints: Any) -> dict[str, Any]:
 
 
 def loss_of(point: Any, label: str) -> Any:
-    """The loss of a checkpoint, made if need be.
+    """Return the loss of a checkpoint, made if need be.
 
     Args:
         point: a loss, a model, or a function that makes one.

@@ -57,7 +57,7 @@ class Bundles:
 def status(
     static: Path = STATIC, labextension: Path = LABEXTENSION, widgets: Path = SOURCES
 ) -> Bundles:
-    """Looks at the folders; never builds."""
+    """Look at the folders; never builds."""
     found = {path.stem: path.stat().st_size for path in sorted(static.glob("*.js"))}
     built = built_hash(static)
     if built is None or not found:

@@ -62,7 +62,7 @@ def highlighted(source: str, language: str = "python") -> str:
 
 
 def outputs_html(outputs: Any, states: Mapping[str, Any]) -> str:
-    """The outputs of one cell; consecutive pieces of one stream are joined."""
+    """Return the outputs of one cell; consecutive pieces of one stream are joined."""
     parts: list[str] = []
     streams: list[tuple[str, str]] = []
 
@@ -108,7 +108,7 @@ def console_text(text: str) -> str:
 
 
 def data_html(data: Mapping[str, Any], states: Mapping[str, Any], metadata: Mapping) -> str:
-    """The richest form of one output that works offline."""
+    """Return the richest form of one output that works offline."""
     if VIEW_MIME in data:
         return widget_html(str(data[VIEW_MIME].get("model_id", "")), data, states)
     spec = vega.find_spec(data)
@@ -144,7 +144,7 @@ def _image(mime: str, base64: str, data: Mapping[str, Any], size: Mapping[str, A
 
 
 def widget_html(model_id: str, data: Mapping[str, Any], states: Mapping[str, Any]) -> str:
-    """A place where the page's host brings a widget to life; until then its still form."""
+    """Return a place where the page's host brings a widget to life; until then its still form."""
     still = {mime: value for mime, value in data.items() if mime != VIEW_MIME}
     shown = _still(still, {})
     if not can_live(states.get(model_id)):
@@ -159,7 +159,7 @@ def widget_html(model_id: str, data: Mapping[str, Any], states: Mapping[str, Any
 
 
 def control_text(states: Mapping[str, Any], model_id: str) -> str:
-    """What standard controls say, such as a progress bar's `100% 5/5 [00:01<00:00]`."""
+    """Return what standard controls say, such as a progress bar's `100% 5/5 [00:01<00:00]`."""
     state = states.get(model_id, {}).get("state", {})
     children = state.get("children") or ()
     if children:
@@ -170,7 +170,7 @@ def control_text(states: Mapping[str, Any], model_id: str) -> str:
 
 
 def clean_text(value: str) -> str:
-    """The text of a piece of HTML, on one line."""
+    """Return the text of a piece of HTML, on one line."""
     return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", value)).replace("\u2007", " ").split())
 
 

@@ -25,7 +25,7 @@ _TAGS = re.compile(r"<[^>]+>")
 
 
 def host_script() -> str:
-    """The page's only script.  Errors: InputError the front end is not built."""
+    """Return the page's only script.  Errors: InputError the front end is not built."""
     path = STATIC / "host.js"
     if not path.is_file():
         raise InputError(
@@ -37,7 +37,7 @@ def host_script() -> str:
 def assemble(
     body: str, data: Mapping[str, Any], title: str | None = None, code: bool = False
 ) -> str:
-    """A whole page around `body`, which must be clean already.
+    """Return a whole page around `body`, which must be clean already.
 
     Args:
         body: HTML in which `data-slt-model` marks the places of widgets.
@@ -90,7 +90,7 @@ def widgets_page(
     title: str | None = None,
     notes: Iterable[str] = (),
 ) -> str:
-    """A page straight from widget objects, without a notebook.
+    """Return a page straight from widget objects, without a notebook.
 
     Args:
         widgets: a widget, or a list of parts in the page's order. A part is a widget,

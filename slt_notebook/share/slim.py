@@ -55,7 +55,7 @@ def shown_models(nb: Mapping[str, Any]) -> list[str]:
 
 
 def notebook_states(nb: Mapping[str, Any]) -> dict[str, Any]:
-    """Saved widget state of a notebook: model id -> {model_name, state, buffers}."""
+    """Return the saved widget state of a notebook: model id -> {model_name, state, buffers}."""
     return dict(nb.get("metadata", {}).get("widgets", {}).get(STATE_MIME, {}).get("state", {}))
 
 
@@ -70,7 +70,7 @@ def slim(nb: Any) -> int:
 
 
 def can_live(state: Mapping[str, Any] | None) -> bool:
-    """True for a model that carries its own module: the page's host can run it."""
+    """Return True for a model that carries its own module: the page's host can run it."""
     return bool(state) and bool(state.get("state", {}).get("_esm"))
 
 
@@ -120,7 +120,7 @@ def embed_json(value: Any) -> str:
 
 
 def _finite(value: Any) -> Any:
-    """The same with null for NaN and infinities, which JSON does not have."""
+    """Return the same with null for NaN and infinities, which JSON does not have."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):

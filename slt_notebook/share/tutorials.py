@@ -19,7 +19,7 @@ MANIFEST = ".slt-tutorials.json"
 
 
 def source() -> Path | None:
-    """The folder with the tutorials: in the installed package, or in the checkout."""
+    """Return the folder with the tutorials: in the installed package, or in the checkout."""
     for folder in (PACKAGE / "_tutorials", PACKAGE.parent / "tutorials"):
         if any(folder.glob("[0-9][0-9]_*.ipynb")):
             return folder
@@ -35,7 +35,7 @@ def titles(folder: Path | None = None) -> list[tuple[str, str]]:
 
 
 def title(path: Path) -> str:
-    """The first heading of a notebook; its file's name where it has none."""
+    """Return the first heading of a notebook; its file's name where it has none."""
     try:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     except (OSError, ValueError, KeyError):

@@ -33,7 +33,7 @@ _INKS = {
 
 
 def find_spec(data: Mapping[str, Any]) -> dict | None:
-    """The Vega-Lite specification in a mimebundle: its own MIME type, or Altair's HTML."""
+    """Return the Vega-Lite specification in a mimebundle: its own MIME type, or Altair's HTML."""
     for mime, value in data.items():
         if _MIME.match(mime) and isinstance(value, Mapping):
             return dict(value)
@@ -50,7 +50,7 @@ def find_spec(data: Mapping[str, Any]) -> dict | None:
 
 
 def _version(spec: Mapping[str, Any]) -> str | None:
-    """The newest version known to the converter that has the same major number."""
+    """Return the newest version known to the converter that has the same major number."""
     import vl_convert
 
     asked = re.search(r"/v(\d+)", str(spec.get("$schema", "")))
@@ -60,7 +60,7 @@ def _version(spec: Mapping[str, Any]) -> str | None:
 
 
 def svg(spec: Mapping[str, Any]) -> str:
-    """The chart as inline SVG that takes the page's text colour, its marks with tooltips."""
+    """Return the chart as inline SVG that takes the page's text colour, its marks with tooltips."""
     import vl_convert
 
     plain = {"background": "transparent", **spec}
@@ -71,7 +71,7 @@ def svg(spec: Mapping[str, Any]) -> str:
 
 
 def rows_of(spec: Mapping[str, Any]) -> list[dict]:
-    """The rows of the chart's largest inline dataset; layers of rules carry small ones."""
+    """Return the rows of the chart's largest inline dataset; layers of rules carry small ones."""
     inline = spec.get("data")
     found = [inline.get("values")] if isinstance(inline, Mapping) else []
     found += list((spec.get("datasets") or {}).values())
@@ -107,7 +107,7 @@ def _cell(value: Any) -> str:
 
 
 def chart_html(spec: Mapping[str, Any]) -> str:
-    """A figure with the picture, and the data below it."""
+    """Return a figure with the picture, and the data below it."""
     try:
         picture = svg(spec)
     except (ImportError, ValueError) as error:

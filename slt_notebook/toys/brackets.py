@@ -173,13 +173,13 @@ def loss(net: nn.Module) -> SupervisedLoss:
 
 
 def probe(count: int = 4096, seed: int = 2) -> Probe:
-    """The training distribution: strings on which the rules agree."""
+    """Return the training distribution: strings on which the rules agree."""
     x, y = batch(count, np.random.default_rng(seed))
     return array_probe("agree", x, y)
 
 
 def restore(vector: np.ndarray) -> Network:
-    """A network from its weights as one vector."""
+    """Return a network from its weights as one vector."""
     net = Network()
     nn.utils.vector_to_parameters(torch.from_numpy(np.array(vector, np.float32)), net.parameters())
     return net.eval()

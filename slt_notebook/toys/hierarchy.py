@@ -191,7 +191,7 @@ class Hierarchy:
         return self._labeled(found, "analytic")
 
     def finite_difference(self, size: float = 1e-4, correlation_only: bool = True) -> xr.DataArray:
-        """The same by training with a little more and a little less of each item.
+        """Return the same by training with a little more and a little less of each item.
 
         Args:
             size: by how much the weight of an item is raised and lowered.
@@ -218,7 +218,7 @@ class Hierarchy:
         )
 
     def window(self, item: str, width: int = 100) -> xr.DataArray:
-        """The same where the item is missing for `width` steps only, measured at their end.
+        """Return the same where the item is missing for `width` steps only, measured at their end.
 
         Dims (start, example).
         """

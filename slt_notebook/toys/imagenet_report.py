@@ -24,7 +24,7 @@ chosen before the kernel was seen."""
 
 
 def open_result(path: str | Path) -> xr.Dataset:
-    """The shipped result, its strings as strings."""
+    """Return the shipped result, its strings as strings."""
     found = xr.load_dataset(path, engine="scipy")
     text = {k: v.astype(str) for k, v in found.variables.items() if v.dtype.kind in "OS"}
     return found.assign(text)
@@ -39,7 +39,7 @@ def probe_of(result: xr.Dataset, variable: str = "loss") -> xr.Dataset:
 
 
 def kernels(result: xr.Dataset) -> dict[str, np.ndarray]:
-    """The four kernels `[example, example]`, all normalized to 1 on the diagonal."""
+    """Return the four kernels `[example, example]`, all normalized to 1 on the diagonal."""
     own = {
         name: loss_kernel(probe_of(result, variable), stderr=False).values
         for name, variable in ((KERNEL, "loss"), (PRIOR, "prior_loss"))

@@ -92,7 +92,7 @@ class Language:
         return self.starts["end"]
 
     def strings(self) -> dict[int, str]:
-        """What each id shows as."""
+        """Return what each id shows as."""
         marks = {"start": "^", "head": "a", "tail": "b", "filler": "x", "word": "w"}
         at, kinds = self.starts, list(self.starts)
         out = {}
@@ -104,7 +104,7 @@ class Language:
         return out
 
     def floor(self) -> dict[str, float]:
-        """The best possible mean loss of the tokens of an ability, nats.
+        """Return the best possible mean loss of the tokens of an ability, nats.
 
         bigram: `-r ln r - (1 - r) ln((1 - r) / (pairs - 1))`; bracket: closing after slot 1, 2, 3
         has probability 1/3, 1/2, 1, so `(ln 3 + ln 2) / 3`; induction: 0.
@@ -114,7 +114,7 @@ class Language:
         return {"bigram": float(pair), "bracket": float(np.log(6) / 3), "induction": 0.0}
 
     def blind(self) -> dict[str, float]:
-        """The same for a reader who lacks that ability and knows all else.
+        """Return the same for a reader who lacks that ability and knows all else.
 
         bigram: any tail; bracket: when to close, but not which; induction: any word that this span
         has not had yet (which needs no memory of an earlier span), `mean ln(words - k)`, k >= 1.

@@ -56,7 +56,7 @@ class Retraining:
         return F.cross_entropy(output.double(), targets, reduction="none").to(output.dtype)
 
     def loss(self, params: Params) -> FunctionLoss:
-        """The loss of one model for `slt.sample`, around `params`."""
+        """Return the loss of one model for `slt.sample`, around `params`."""
         return loss_fn(dict(params), self.losses)
 
     def fit(self, weights: Tensor | None = None, seeds: Sequence[int] = (0,)) -> dict[str, Tensor]:

@@ -35,7 +35,7 @@ class Halves(nn.Module):
 
 
 def examples(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`(inputs [count, 10], answers [count], task [count])`; tasks alternate."""
+    """Return `(inputs [count, 10], answers [count], task [count])`; tasks alternate."""
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((count, 8))
     task = np.arange(count) % 2

@@ -28,7 +28,7 @@ _ENDED = ("finished", "stopped", "failed")
 def run_card(
     tree: Any, path: Any = None, progress: Mapping[str, Any] | None = None, name: str | None = None
 ) -> str:
-    """A run as collapsible sections, without scripts or styles of its own page.
+    """Return a run as collapsible sections, without scripts or styles of its own page.
 
     What was sampled, the setting, the LLC with its MCSE and interval, the checks with what to do,
     the probes, and how to open the run again.
@@ -61,7 +61,7 @@ def run_card(
 def run_text(
     tree: Any, path: Any = None, progress: Mapping[str, Any] | None = None, name: str | None = None
 ) -> str:
-    """The card as plain text, for terminals and for readers of the notebook's source."""
+    """Return the card as plain text, for terminals and for readers of the notebook's source."""
     facts = _facts(tree, path, progress)
     lines = [f"{name or facts['name']}{': ' + facts['stage'] if facts['stage'] else ''}"]
     lines.append(estimate_text(facts["estimate"]))

@@ -162,7 +162,7 @@ def _chains(p: Mapping[str, Any]) -> list[dict]:
 
 
 def _steps(p: Mapping[str, Any]) -> list[list]:
-    """The steps of each chain's losses; their count where the run does not say."""
+    """Return the steps of each chain's losses; their count where the run does not say."""
     losses = p.get("loss") or []
     own = p.get("loss_step")
     longest = max((len(y) for y in losses), default=0)

@@ -65,7 +65,7 @@ class MALA:
             )
 
     def init(self, position: Tensor) -> MALAState:
-        """The state of chains that start at `position` `[chain, dim]`."""
+        """Return the state of chains that start at `position` `[chain, dim]`."""
         one, all_ = position.new_zeros(len(position)), torch.zeros_like(position)
         counted = torch.zeros_like(one, dtype=torch.int64)
         metric = self.metric.init(position)
@@ -112,7 +112,7 @@ class MALA:
 
 
 def _choose(rows: Tensor, yes: Evaluation, no: Evaluation) -> Evaluation:
-    """The rows (chains) of `yes` where `rows` is true, else those of `no`."""
+    """Return the rows (chains) of `yes` where `rows` is true, else those of `no`."""
     wide = rows[:, None]
     return Evaluation(
         torch.where(rows, yes.loss, no.loss),

@@ -33,11 +33,11 @@ class Identity:
     follows = "gradient"
 
     def init(self, position: Tensor) -> tuple[()]:
-        """The state of chains that start at `position` `[chain, dim]`."""
+        """Return the state of chains that start at `position` `[chain, dim]`."""
         return ()
 
     def update(self, state: tuple[()], loss_grad: Tensor) -> tuple[tuple[()], Tensor]:
-        """The state after one more loss gradient, and G; see `Metric.update`."""
+        """Return the state after one more loss gradient, and G; see `Metric.update`."""
         return state, loss_grad.new_ones(1, 1)
 
     def current(self, state: tuple[()], position: Tensor) -> Tensor:
@@ -45,11 +45,11 @@ class Identity:
         return position.new_ones(1, 1)
 
     def direction(self, state: tuple[()], loss_grad: Tensor) -> Tensor:
-        """What the drift follows; see `Metric.direction`."""
+        """Return what the drift follows; see `Metric.direction`."""
         return loss_grad
 
     def after_burnin(self) -> "Identity":
-        """The metric after the burn-in; see `Metric.after_burnin`."""
+        """Return the metric after the burn-in; see `Metric.after_burnin`."""
         return self
 
 
@@ -90,7 +90,7 @@ class Fixed:
         return not isinstance(self.scale, tuple)
 
     def init(self, position: Tensor) -> tuple[()]:
-        """The state of chains that start at `position` `[chain, dim]`."""
+        """Return the state of chains that start at `position` `[chain, dim]`."""
         if isinstance(self.scale, tuple) and len(self.scale) != position.shape[1]:
             raise InputError(
                 say(
@@ -102,7 +102,7 @@ class Fixed:
         return ()
 
     def update(self, state: tuple[()], loss_grad: Tensor) -> tuple[tuple[()], Tensor]:
-        """The state after one more loss gradient, and G; see `Metric.update`."""
+        """Return the state after one more loss gradient, and G; see `Metric.update`."""
         return state, self.current(state, loss_grad)
 
     def current(self, state: tuple[()], position: Tensor) -> Tensor:
@@ -110,11 +110,11 @@ class Fixed:
         return position.new_tensor(self.scale).reshape(1, -1)
 
     def direction(self, state: tuple[()], loss_grad: Tensor) -> Tensor:
-        """What the drift follows; see `Metric.direction`."""
+        """Return what the drift follows; see `Metric.direction`."""
         return loss_grad
 
     def after_burnin(self) -> "Fixed":
-        """The metric after the burn-in; see `Metric.after_burnin`."""
+        """Return the metric after the burn-in; see `Metric.after_burnin`."""
         return self
 
 
@@ -160,12 +160,12 @@ class RMSProp:
             )
 
     def init(self, position: Tensor) -> RMSPropState:
-        """The state of chains that start at `position` `[chain, dim]`."""
+        """Return the state of chains that start at `position` `[chain, dim]`."""
         start = torch.ones_like if self.compat == "paper" else torch.zeros_like
         return RMSPropState(start(position), position.new_zeros(len(position), 1))
 
     def update(self, state: RMSPropState, loss_grad: Tensor) -> tuple[RMSPropState, Tensor]:
-        """The state after one more loss gradient, and G; see `Metric.update`."""
+        """Return the state after one more loss gradient, and G; see `Metric.update`."""
         if self.adapt == _FROZEN:
             return state, self.current(state, loss_grad)
         square = torch.lerp(loss_grad.square(), state.square, self.decay)
@@ -180,11 +180,11 @@ class RMSProp:
         return 1 / (square.sqrt() + self.eps)
 
     def direction(self, state: RMSPropState, loss_grad: Tensor) -> Tensor:
-        """What the drift follows; see `Metric.direction`."""
+        """Return what the drift follows; see `Metric.direction`."""
         return loss_grad
 
     def after_burnin(self) -> "RMSProp":
-        """The metric after the burn-in; see `Metric.after_burnin`."""
+        """Return the metric after the burn-in; see `Metric.after_burnin`."""
         return replace(self, adapt=_FROZEN) if self.adapt == "burnin" else self
 
 
@@ -228,12 +228,12 @@ class Adam:
         _check(self.adapt, self.eps, decay=self.decay, mean_decay=self.mean_decay)
 
     def init(self, position: Tensor) -> AdamState:
-        """The state of chains that start at `position` `[chain, dim]`."""
+        """Return the state of chains that start at `position` `[chain, dim]`."""
         zero = position.new_zeros(len(position), 1)
         return AdamState(torch.zeros_like(position), torch.ones_like(position), zero, zero.clone())
 
     def update(self, state: AdamState, loss_grad: Tensor) -> tuple[AdamState, Tensor]:
-        """The state after one more loss gradient, and G; see `Metric.update`."""
+        """Return the state after one more loss gradient, and G; see `Metric.update`."""
         mean = torch.lerp(loss_grad, state.mean, self.mean_decay)
         square, squares = state.square, state.square_updates
         if self.adapt != _FROZEN:
@@ -248,11 +248,11 @@ class Adam:
         return 1 / (square.sqrt() + self.eps)
 
     def direction(self, state: AdamState, loss_grad: Tensor) -> Tensor:
-        """What the drift follows; see `Metric.direction`."""
+        """Return what the drift follows; see `Metric.direction`."""
         return _corrected(state.mean, self.mean_decay, state.updates, untouched=loss_grad)
 
     def after_burnin(self) -> "Adam":
-        """The metric after the burn-in; see `Metric.after_burnin`."""
+        """Return the metric after the burn-in; see `Metric.after_burnin`."""
         return replace(self, adapt=_FROZEN) if self.adapt == "burnin" else self
 
 

@@ -67,7 +67,7 @@ class SGHMC:
         check(self, upper_included=True)
 
     def init(self, position: Tensor) -> SGHMCState:
-        """The state of chains that start at `position` `[chain, dim]` without momentum."""
+        """Return the state of chains that start at `position` `[chain, dim]` without momentum."""
         return SGHMCState(position, torch.zeros_like(position), self.metric.init(position))
 
     def step(self, state: SGHMCState, evaluate: Evaluate, noise: Tensor) -> tuple[SGHMCState, Info]:

@@ -51,7 +51,7 @@ class SGLD:
     per_chain: ClassVar[tuple[str, ...]] = ("step_size",)
 
     def init(self, position: Tensor) -> SGLDState:
-        """The state of chains that start at `position` `[chain, dim]`."""
+        """Return the state of chains that start at `position` `[chain, dim]`."""
         return SGLDState(position, self.metric.init(position))
 
     def step(self, state: SGLDState, evaluate: Evaluate, noise: Tensor) -> tuple[SGLDState, Info]:

@@ -71,7 +71,7 @@ class SGNHT:
             raise InputError(say(f"rate={self.rate}", "positive and finite", "pass rate=0.01"))
 
     def init(self, position: Tensor) -> SGNHTState:
-        """The state of chains that start at `position` `[chain, dim]` without momentum."""
+        """Return the state of chains that start at `position` `[chain, dim]` without momentum."""
         drag = self._power(position).expand(len(position), 1).clone()
         return SGNHTState(position, torch.zeros_like(position), drag, self.metric.init(position))
 

@@ -29,7 +29,7 @@ class Scratch(NamedTuple):
         return cls(*single, *(torch.empty(size, dtype=torch.float64) for _ in range(3)))
 
     def first(self, size: int) -> "Scratch":
-        """The first `size` coordinates."""
+        """Return the first `size` coordinates."""
         return Scratch(*(buffer[..., :size] for buffer in self))
 
 
@@ -52,7 +52,7 @@ Update = Callable[[Any, Block], None]
 
 
 def kernel_update(kernel: Any, block: Block) -> None:
-    """The kernel's own step of a block; for every kernel and metric that is elementwise."""
+    """Make the kernel's own step of a block; for every kernel and metric that is elementwise."""
     scratch = block.scratch
     away = torch.sub(block.old.position, block.center, out=scratch.one)
     scratch.away.copy_(away[0])
@@ -66,5 +66,5 @@ def kernel_update(kernel: Any, block: Block) -> None:
 
 
 def _given(here: Evaluation, position: Tensor) -> Evaluation:
-    """What is known of `position`, the only one that an elementwise kernel asks for."""
+    """Return what is known of `position`, the only one that an elementwise kernel asks for."""
     return here

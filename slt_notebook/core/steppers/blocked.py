@@ -81,7 +81,7 @@ class Blocked:
         chains: Sequence[int],
         update: Update = kernel_update,
     ) -> None:
-        """A stepper of `chains`, which makes the step of each block by `update`."""
+        """Make a stepper of `chains`, which makes the step of each block by `update`."""
         self.potential, self.seed, self.chains, self.update = potential, seed, chains, update
         self._state: list[Tensor] = []  # of one chain, besides its position
         self._grad: Tensor | None = None
@@ -129,7 +129,7 @@ class Blocked:
         return status, at.loss, virial, moved.square.sqrt(), accept, moved.away.sqrt()
 
     def _moved(self, kernel: Kernel, row: _Row, index: int, keep: bool) -> _Moved:
-        """The step of one chain; its state is left as it is, and the gradient if `keep`."""
+        """Return the step of one chain; its state is left as it is, and the gradient if `keep`."""
         center, grad = self.potential.center, row.at.grad
         new = self._new(row.leaves, grad, keep)
         dots: list[Tensor] = []
@@ -172,7 +172,7 @@ class Blocked:
             yield slice(start, stop), scratch
 
     def _accept(self, kernel: Kernel, row: _Row, moved: _Moved, batch: Batch) -> Tensor:
-        """Acceptance probability of the step, on its own batch."""
+        """Return the acceptance probability of the step, on its own batch."""
         potential = self.potential
         old, new = tree_unflatten(row.leaves, row.spec), tree_unflatten(moved.leaves, row.spec)
         scale = kernel.metric.current(new.metric, new.position)
@@ -195,12 +195,12 @@ def _squares(position: Tensor, center: Tensor) -> Tensor:
 
 
 def _sums(values: Tensor) -> list[Tensor]:
-    """Sums of a block, part by part."""
+    """Return the sums of a block, part by part."""
     whole = len(values) // PART * PART
     parts = [values[:whole].view(-1, PART).sum(1)]
     return parts if whole == len(values) else [*parts, values[whole:].sum()[None]]
 
 
 def _part(leaf: Tensor, part: slice) -> Tensor:
-    """The block of a leaf `[1, dim]`; counters `[1, 1]` are the same for all blocks."""
+    """Return the block of a leaf `[1, dim]`; counters `[1, 1]` are the same for all blocks."""
     return leaf[:, part] if leaf.shape[1] > 1 else leaf

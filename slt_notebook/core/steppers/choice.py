@@ -18,7 +18,7 @@ def is_plain_sgld(kernel: Kernel) -> bool:
 def choose_stepper(
     kernel: Kernel, potential: Potential, seed: int, chains: tuple[int, ...], ask: bool
 ) -> Stepper:
-    """The fastest stepper for a kernel on the device of its potential.
+    """Return the fastest stepper for a kernel on the device of its potential.
 
     Args:
         kernel: of the chains; its metric after the burn-in has the same forms.

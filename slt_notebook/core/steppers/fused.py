@@ -65,7 +65,7 @@ class Fused:
 
 
 def keys(seed: int, chains: Sequence[int], step: int, device: torch.device) -> Tensor:
-    """What the noise of each chain follows from: int64 `[chain]`."""
+    """Return what the noise of each chain follows from: int64 `[chain]`."""
     values = torch.tensor([streams.mix(seed, streams.NOISE, c, step) for c in chains])
     if device.type != "cuda":
         return values
@@ -73,7 +73,7 @@ def keys(seed: int, chains: Sequence[int], step: int, device: torch.device) -> T
 
 
 def normals(seed: int, chains: Sequence[int], step: int, dim: int, device: torch.device) -> Tensor:
-    """The noise of a fused step: standard normals `[chain, dim]`."""
+    """Return the noise of a fused step: standard normals `[chain, dim]`."""
     gpu, key = _gpu(), keys(seed, chains, step, device)
     out = torch.empty(len(key), dim, device=key.device)
     gpu.normals[_blocks(dim), len(key)](out, key, dim, WIDTH=gpu.BLOCK)
@@ -93,7 +93,7 @@ class _Sums:
 def _update(
     kernel: Any, potential: Potential, state: Any, loss_grad: Tensor, key: Tensor
 ) -> tuple[Any, _Sums]:
-    """The state of all chains after one step, dead ones included.
+    """Return the state of all chains after one step, dead ones included.
 
     Args:
         kernel: one of which `is_plain_sgld` is true.
@@ -156,7 +156,7 @@ def _blocks(dim: int) -> int:
 
 
 def _gpu() -> Any:
-    """The Triton kernels, which have no types."""
+    """Return the Triton kernels, which have no types."""
     from slt_notebook.core.steppers import triton_kernels
 
     return triton_kernels

@@ -55,7 +55,7 @@ class Stepper(Protocol):
 def divergence(
     loss: Tensor, counted: Tensor, expected: Tensor, finite_grad: Tensor, finite_position: Tensor
 ) -> Tensor:
-    """What made each chain diverge in a step: int8, `STATUS_OK` where nothing did.
+    """Return what made each chain diverge in a step: int8, `STATUS_OK` where nothing did.
 
     Args:
         loss: of the batch, any shape (one number per chain).

@@ -89,7 +89,7 @@ def _of_living(
 def _acceptance(
     potential: Potential, kernel: Kernel, state: Any, new: Any, info: Info, evaluate: Evaluate
 ) -> Tensor:
-    """Acceptance probability `[chain]` of the step from `state` to `new`, on its own batch."""
+    """The acceptance probability `[chain]` of the step from `state` to `new`, on its own batch."""
     after = evaluate(new.position)
     nbeta, gamma = column(potential.nbeta, info.grad), column(potential.gamma, info.grad)
     away = state.position - potential.center
@@ -99,7 +99,7 @@ def _acceptance(
 
 
 def _restore(old: Any, new: Any, rows: Tensor) -> Any:
-    """`new`, with the rows (chains) of `old` where `rows` is true."""
+    """Return `new`, with the rows (chains) of `old` where `rows` is true."""
 
     def pick(a: Tensor, b: Tensor) -> Tensor:
         return torch.where(rows.reshape(-1, *[1] * (a.dim() - 1)), a, b)

@@ -64,7 +64,7 @@ def restore(new, old, stopped, dim, WIDTH: tl.constexpr):
 
 @triton.jit
 def normals(out, key, dim, WIDTH: tl.constexpr):
-    """The noise of `sgld`, written out."""
+    """Write out the noise of `sgld`."""
     block, chain = tl.program_id(0), tl.program_id(1)
     i = block * WIDTH + tl.arange(0, WIDTH)
     noise = tl.randn(tl.load(key + chain), i)

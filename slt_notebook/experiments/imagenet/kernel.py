@@ -69,7 +69,7 @@ class Late(nn.Module):
 
 
 def early(network: Any, images: Tensor, first: int = FIRST) -> Tensor:
-    """The input of block `first`, a few images at a time."""
+    """Return the input of block `first`, a few images at a time."""
     found = []
     with torch.no_grad():
         for part in images.split(16):
@@ -143,7 +143,7 @@ def _package(name: str):
 
 
 def problem(stamps: str | Path) -> tuple[Late, SupervisedLoss, Probe]:
-    """The sampled part of the network, its loss, and the photographs as its inputs."""
+    """Return the sampled part of the network, its loss, and the photographs as its inputs."""
     images = photographs(stamps)  # first: it is the likelier to be missing
     network = classifier()
     late = Late(network).eval()

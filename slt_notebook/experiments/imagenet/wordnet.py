@@ -49,11 +49,11 @@ class WordNet:
         return found
 
     def depth(self, name: str) -> int:
-        """The fewest steps down from a root ("entity" has depth 0)."""
+        """Return the fewest steps down from a root ("entity" has depth 0)."""
         return min(n for above, n in self.ancestors(name).items() if not self[above].hypernyms)
 
     def common_ancestor(self, a: str, b: str) -> str:
-        """The lowest: of the greatest depth; of those the nearest.
+        """Return the lowest: of the greatest depth; of those the nearest.
 
         Raises:
             InputError: the two have none.

@@ -59,7 +59,7 @@ def response(folder: Path, seed: int, draws: int, full: bool = True) -> None:
 
 
 def control(folder: Path) -> None:
-    """The same without a loss: independent draws from the exact law at nbeta = 0."""
+    """Sweep the same without a loss: independent draws from the exact law at nbeta = 0."""
     shown, train, _ = texts()
     slt.sweep(
         loss_at, train, checkpoints=[LAST], components=["full", "l*.h*"], probes=[shown],
@@ -79,7 +79,7 @@ def training(folder: Path) -> None:
 
 
 def datasets(folder: Path) -> None:
-    """The same on code and on prose alone, at the last checkpoint."""
+    """Sweep the same on code and on prose alone, at the last checkpoint."""
     _, _, parts = texts()
     slt.sweep(
         loss_at, parts, checkpoints=[LAST], components=["l*.h*"], chains=2, draws=30, burnin=40,

@@ -106,7 +106,7 @@ def choose(steps: list[int], early: int = 11, dense_from: int = 3000) -> list[in
 
 
 def package(run: Path, out: Path, windows_per_domain: int = 24) -> None:
-    """Writes the packaged model with its card; see the module's docstring."""
+    """Write the packaged model with its card; see the module's docstring."""
     torch.set_num_threads(1)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(run)
     held, train = np.load(run / "held_out.npz"), np.load(run / "train.npz")
@@ -160,7 +160,7 @@ def _probe_texts(tokenizer, ids: np.ndarray, domain: str, count: int = 12) -> li
 
 
 def card(metrics: dict, train_tokens: int) -> str:
-    """The model card, from the measured table."""
+    """Return the model card, from the measured table."""
     base, rows = metrics["baselines"], metrics["checkpoints"]
     best = lambda layers: max(max(layer) for layer in layers)
     lines = [

@@ -93,7 +93,7 @@ def sinusoids(length: int, size: int, scale: float) -> torch.Tensor:
 
 
 def train(corpus: Path, out: Path, steps: int = STEPS, seed: int = 0, log_every: int = 200):
-    """Writes `<out>/step<N>/` (fp16 safetensors + config), the tokenizer and `log.jsonl`."""
+    """Write `<out>/step<N>/` (fp16 safetensors + config), the tokenizer and `log.jsonl`."""
     torch.manual_seed(seed)
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)

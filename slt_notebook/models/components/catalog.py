@@ -34,7 +34,7 @@ COUPLED = "a norm over all heads couples them: ownership holds for fixed norm st
 
 
 def parts(model: Any, *, heads: bool = True) -> Parts:
-    """The components of a model or of a loss made from one.
+    """Return the components of a model or of a loss made from one.
 
     Args:
         model: a Hugging Face causal LM, any torch module, or a loss of the kit.
@@ -58,7 +58,7 @@ def parts(model: Any, *, heads: bool = True) -> Parts:
 
 
 def components(model: Any) -> "pd.DataFrame":
-    """The table of the components of a model, whose index names what can be sampled.
+    """Return the table of the components of a model, whose index names what can be sampled.
 
     Heads are derived from gradients and verified: in every attention, heads, shared keys and values
     and the rest tile the weights exactly once, and moving the weights of one head moves its slot of
@@ -143,7 +143,7 @@ def _causal_lm(model: nn.Module, shapes: Shapes, heads: bool) -> Parts:
 def _ends(
     model: nn.Module, shapes: Shapes, outside: list[str], depth: int
 ) -> tuple[list[Component], dict[str, str]]:
-    """What comes before and after the layers, and which of it is tied to what."""
+    """Return what comes before and after the layers, and which of it is tied to what."""
     named = dict(model.named_parameters(remove_duplicate=False))
     causal: Any = model
     embed, head = causal.get_input_embeddings(), causal.get_output_embeddings()
@@ -183,7 +183,7 @@ def _ends(
 
 
 def _layer(shapes: Shapes, number: int, name: str, attention: str | None) -> Iterator[Component]:
-    """A layer and its parts, but for heads."""
+    """Yield a layer and its parts, but for heads."""
     mine = [n for n in shapes if n.startswith(f"{name}.")]
     tag = f"l{number}"
     component = partial(Component, layer=number, first_layer=number)

@@ -84,7 +84,7 @@ def _gain(_module: nn.Module, _args: Any, output: Tensor) -> Tensor:
 
 
 def _as_linear(module: nn.Module, args: Any, output: Tensor) -> Tensor:
-    """A norm as the linear map that it is while its statistics are fixed."""
+    """Return a norm as the linear map that it is while its statistics are fixed."""
     x = args[0]
     weight = next(p for n, p in module.named_parameters() if n.endswith("weight"))
     bias = dict(module.named_parameters()).get("bias", torch.zeros_like(weight))

@@ -29,7 +29,7 @@ class Layers:
 
 
 def find_layers(model: nn.Module, ids: Tensor) -> Layers:
-    """The layers of `model`, and in each the module that mixes positions.
+    """Return the layers of `model`, and in each the module that mixes positions.
 
     Args:
         model: a shell, whose hooks may be set.

@@ -104,7 +104,7 @@ def derive(model: nn.Module, prefix: str, call: Call, heads: int) -> Attention:
 
 
 def _output_projection(module: nn.Module, call: Call) -> tuple[str, int]:
-    """The last matrix that the module applies, and the width of its input."""
+    """Return the last matrix that the module applies, and the width of its input."""
     names = [
         name
         for name, part in module.named_modules()
@@ -200,7 +200,7 @@ def _verify(module: nn.Module, found: Attention, out_name: str, call: Call) -> N
 
 
 def _slots(module: nn.Module, part: nn.Module, params: dict[str, Tensor], call: Call) -> Tensor:
-    """The input of the output projection `part`."""
+    """Return the input of the output projection `part`."""
     kept: list[Tensor] = []
     handle = part.register_forward_pre_hook(lambda _m, args: kept.append(args[0]))
     try:

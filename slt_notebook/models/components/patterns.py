@@ -150,11 +150,11 @@ class Parts:
         return Component(pattern, "union", pieces, first_layer=first, note=note)
 
     def space(self, pattern: str) -> Space:
-        """The coordinates of what `pattern` means; see `resolve` and `space_of`."""
+        """Return the coordinates of what `pattern` means; see `resolve` and `space_of`."""
         return self.space_of(self.resolve(pattern))
 
     def space_of(self, found: Component) -> Space:
-        """The coordinates of a component, in the order of the model's parameters."""
+        """Return the coordinates of a component, in the order of the model's parameters."""
         order = {name: i for i, name in enumerate(self.shapes)}
         pieces = tuple(sorted(found.pieces, key=lambda p: (order[p.name], p.window)))
         held = dict.fromkeys(piece.name for piece in pieces)
@@ -247,7 +247,7 @@ def whole(name: str, shape: Sequence[int]) -> Piece:
 
 
 def layer_of(name: str, layers: Sequence[str]) -> int | None:
-    """Number of the layer that a parameter belongs to; None outside the layers."""
+    """Return the number of the layer that a parameter belongs to; None outside the layers."""
     return next((i for i, layer in enumerate(layers) if name.startswith(f"{layer}.")), None)
 
 

@@ -61,7 +61,7 @@ def _skip(module: nn.Module, layers: tuple[str, ...], length: int) -> None:
 
 
 def _pass(holder: nn.Module | None, length: int, *args: Any, **kwargs: Any) -> Any:
-    """The forward pass of a layer that is not computed."""
+    """Return the forward pass of a layer that is not computed."""
     hidden = args[0] if args else kwargs["hidden_states"]
     value = hidden if holder is None else holder.held
     return (value, *[None] * (length - 1)) if length else value

@@ -13,7 +13,7 @@ Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 @contextmanager
 def recorded(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Call]]:
-    """The arguments `(args, kwargs)` with which the named modules are called within."""
+    """Record the arguments `(args, kwargs)` with which the named modules are called within."""
     calls: dict[str, Call] = {}
 
     def keep(name: str):

@@ -89,7 +89,7 @@ class LayerRestrictor:
         probes: Sequence[Probe],
         rows: Callable[[Probe], int],
     ) -> None:
-        """A restrictor of `loss`.
+        """Make a restrictor of `loss`.
 
         Args:
             loss: of the whole model, on the device.
@@ -172,7 +172,7 @@ class LayerRestrictor:
 
 
 def _first(tensors: Batch) -> Batch:
-    """The first two examples."""
+    """Return the first two examples."""
     return {key: value[:2] for key, value in tensors.items()}
 
 

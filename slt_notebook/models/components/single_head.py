@@ -54,7 +54,7 @@ def keys_and_values(parts: Parts, component: Component) -> tuple[Piece, ...]:
 def single_head(
     loss: LayeredLoss, space: Space, attention: str, fixed: Sequence[Piece] = ()
 ) -> tuple[LayeredLoss, Space]:
-    """The loss of a model with one head in `attention`, and its coordinates.
+    """Return the loss of a model with one head in `attention`, and its coordinates.
 
     Its parameters are `loss.params` with the blocks of `space`, the head, in place of the matrices
     that they are cut from; its batches carry the field `rest`, from `rest_of`.
@@ -75,7 +75,7 @@ def single_head(
 
 
 def rest_of(loss: LayeredLoss, cut: LayeredLoss, attention: str, batch: Batch) -> Tensor:
-    """What the other heads add at w*: `[example, position, dim]`.
+    """Return what the other heads add at w*: `[example, position, dim]`.
 
     Args:
         loss: with all heads.
@@ -127,7 +127,7 @@ def agrees(
 
 
 def _output(loss: LayeredLoss, params: Params, attention: str, batch: Batch) -> Tensor:
-    """The output of `attention`, without a rest."""
+    """Return the output of `attention`, without a rest."""
     output = first_tensor(output_of(loss, attention, params, batch))
     assert output is not None
     return output
@@ -142,7 +142,7 @@ def _add_rest(module: nn.Module, attention: str) -> None:
 
 
 def _with_rest(holder: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """The forward pass of an attention with one head."""
+    """Return the forward pass of an attention with one head."""
     output = forward(*args, **kwargs)
     rest = holder.rest
     if rest is None:

@@ -60,7 +60,7 @@ class Quantize:
             raise InputError(say(f"levels {levels}", "whole numbers from 2 on", "pass odd ones"))
 
     def prepare(self, params: Params) -> Any:
-        """What all levels need of the chosen weights."""
+        """Return what all levels need of the chosen weights."""
         top = max(float(v.abs().max()) for v in params.values())
         scale = {}
         for name, value in params.items():
@@ -74,7 +74,7 @@ class Quantize:
         return params, scale
 
     def candidates(self, prepared: Any, level: float) -> Iterator[Candidate]:
-        """Changed parameters at one level."""
+        """Yield the changed parameters at one level."""
         params, scale = prepared
         for fraction in self.ranges:
             out = {k: on_grid(v, fraction * scale[k], int(level)) for k, v in params.items()}

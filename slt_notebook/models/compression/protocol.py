@@ -45,16 +45,16 @@ class Scheme(Protocol):
         ...
 
     def prepare(self, params: Params) -> Any:
-        """What all levels need of the chosen weights."""
+        """Return what all levels need of the chosen weights."""
         ...
 
     def candidates(self, prepared: Any, level: float) -> Iterator[Candidate]:
-        """Changed parameters at one level."""
+        """Yield the changed parameters at one level."""
         ...
 
 
 def chosen(params: Params, which: str) -> dict[str, Tensor]:
-    """The weights to compress: "matrices" (two axes or more), "all", or a glob of names.
+    """Return the weights to compress: "matrices" (two axes or more), "all", or a glob of names.
 
     Several globs are joined by `+`; of those named, tensors that are not floating are left out.
 

@@ -36,7 +36,7 @@ class Factorize:
         check_range(levels, 0, 1, "shares")
 
     def prepare(self, params: Params) -> Any:
-        """What all levels need of the chosen weights."""
+        """Return what all levels need of the chosen weights."""
         wide = {k: v for k, v in params.items() if v.ndim >= 2}
         if not wide:
             raise InputError(say("no matrices", "weights with two axes", "parameters='matrices'"))
@@ -44,7 +44,7 @@ class Factorize:
                 for k, v in wide.items()}  # fmt: skip
 
     def candidates(self, prepared: Any, level: float) -> Iterator[Candidate]:
-        """Changed parameters at one level."""
+        """Yield the changed parameters at one level."""
         out = {}
         for name, (shape, (u, s, vt)) in prepared.items():
             keep = max(1, len(s) - round(level * len(s)))
@@ -78,13 +78,13 @@ class Prune:
         check_range(levels, 0, 1, "shares")
 
     def prepare(self, params: Params) -> Any:
-        """What all levels need of the chosen weights."""
+        """Return what all levels need of the chosen weights."""
         flat = torch.cat([v.abs().flatten() for v in params.values()]).sort().values
         own = {k: v.abs().flatten().sort().values for k, v in params.items()}
         return params, {k: flat if self.granularity == "global" else own[k] for k in params}
 
     def candidates(self, prepared: Any, level: float) -> Iterator[Candidate]:
-        """Changed parameters at one level."""
+        """Yield the changed parameters at one level."""
         params, order = prepared
         out = {}
         for name, value in params.items():
@@ -125,11 +125,11 @@ class Noise:
             raise InputError(say(f"levels {levels}", "above 0", "correct levels="))
 
     def prepare(self, params: Params) -> Any:
-        """What all levels need of the chosen weights."""
+        """Return what all levels need of the chosen weights."""
         return params, {k: v.std(unbiased=False) for k, v in params.items()}
 
     def candidates(self, prepared: Any, level: float) -> Iterator[Candidate]:
-        """Changed parameters at one level."""
+        """Yield the changed parameters at one level."""
         params, scale = prepared
         for repeat in range(self.repeats):
             # The same directions at every level: the loss is then smooth in the level.
@@ -172,11 +172,11 @@ class Heads:
         check_range(levels, 0, 1, "shares")
 
     def prepare(self, params: Params) -> Any:
-        """What all levels need of the chosen weights."""
+        """Return what all levels need of the chosen weights."""
         return params
 
     def candidates(self, prepared: Any, level: float) -> Iterator[Candidate]:
-        """Changed parameters at one level."""
+        """Yield the changed parameters at one level."""
         for repeat in range(self.repeats):
             generator = torch.Generator().manual_seed(self.seed * 1000 + repeat)
             order = torch.randperm(len(self.heads), generator=generator).tolist()

@@ -45,7 +45,7 @@ class TorchAO:
             raise InputError(say(f"levels {levels}", f"some of {self.levels}", "leave it out"))
 
     def prepare(self, params: Params) -> Any:
-        """What all levels need of the chosen weights."""
+        """Return what all levels need of the chosen weights."""
         _torchao()
         bad = [k for k, v in params.items() if v.ndim != 2]
         if bad:
@@ -53,7 +53,7 @@ class TorchAO:
         return params
 
     def candidates(self, prepared: Any, level: float) -> Iterator[Candidate]:
-        """Changed parameters at one level."""
+        """Yield the changed parameters at one level."""
         kind = next(k for k, v in LEVELS.items() if v == level)
         yield Candidate(0.0, {k: rounded(v, kind, self.group) for k, v in prepared.items()})
 

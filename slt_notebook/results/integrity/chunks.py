@@ -71,11 +71,11 @@ class Stored:
         return ""
 
     def counts(self) -> tuple[int, ...]:
-        """Number of chunks along each axis."""
+        """Return the number of chunks along each axis."""
         return tuple(-(-s // c) for s, c in zip(self.shape, self.chunks, strict=True))
 
     def present(self) -> set[tuple[int, ...]]:
-        """Indices of the chunks whose files are there."""
+        """Return the indices of the chunks whose files are there."""
         top, found = self.folder / "c", set()
         for folder, _, files in os.walk(top):
             parts = Path(folder).relative_to(top).parts
@@ -86,18 +86,18 @@ class Stored:
         return found
 
     def file(self, chunk: Sequence[int]) -> Path:
-        """The file of a chunk."""
+        """Return the file of a chunk."""
         return self.folder.joinpath("c", *map(str, chunk))
 
     def window(self, chunk: Sequence[int]) -> tuple[slice, ...]:
-        """The part of the array that a chunk holds."""
+        """Return the part of the array that a chunk holds."""
         return tuple(
             slice(i * c, min((i + 1) * c, s))
             for i, c, s in zip(chunk, self.chunks, self.shape, strict=True)
         )
 
     def loss(self, chunk: tuple[int, ...], reason: str, chains: Sequence[int]) -> Loss:
-        """What is lost with a chunk."""
+        """Return what is lost with a chunk."""
         chain = None
         if self.dims[:1] == (names.CHAIN,) and len(self.dims) and self.shape[0] == len(chains):
             chain = chains[chunk[0] * self.chunks[0]]
@@ -143,7 +143,7 @@ class Done:
     thin: int
 
     def extent(self, row: int, unit: str) -> int:
-        """Steps or draws of a chain that are done."""
+        """Return the steps or draws of a chain that are done."""
         assert self.cursor is not None
         steps = int(self.cursor[row].max())
         return max(0, steps if unit == names.STEP else (steps - self.burnin) // self.thin)

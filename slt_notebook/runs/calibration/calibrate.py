@@ -51,7 +51,7 @@ def calibrate(
     device: str | torch.device = Speed.device,
     progress: bool = False,
 ) -> Calibration:
-    """Finds step size, nbeta, gamma, burn-in and length of a run, without knowing the answer.
+    """Find step size, nbeta, gamma, burn-in and length of a run, without knowing the answer.
 
     1. The largest curvature h of the loss at w* is measured by power iteration on differences of
        gradients; step sizes are `shares` of `1 / (nbeta h + gamma)`.
@@ -169,7 +169,7 @@ def _confirm(
     nbeta: float,
     gamma: float,
 ) -> validation.Confirmation:
-    """A longer run of one setting of the grid; see `validation.confirm`."""
+    """Return a longer run of one setting of the grid; see `validation.confirm`."""
     asked = replace(settings, kernel=kernel, nbeta=nbeta, gamma=gamma)
     return validation.confirm(loss, data, component, asked, speed, steps=steps, precision=precision)
 

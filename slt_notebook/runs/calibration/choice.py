@@ -16,7 +16,7 @@ GOOD = (0.3, 0.7)  # of rho_loc
 
 
 def plateaus(cells: Any) -> None:
-    """Marks the trusted cells whose LLC is that of the next smaller nbeta / gamma.
+    """Mark the trusted cells whose LLC is that of the next smaller nbeta / gamma.
 
     Args:
         cells: DataFrame of the grid; gets the columns `ratio` (nbeta / gamma), `plateau` and
@@ -35,7 +35,7 @@ def plateaus(cells: Any) -> None:
 
 
 def best(good: Any) -> tuple[Any, str]:
-    """The cell to choose from the trusted ones (a DataFrame), and what its value means."""
+    """Return the cell to choose from the trusted ones (a DataFrame), and what its value means."""
     low, high = GOOD
     if good.plateau.any():
         pick = good[good.plateau].sort_values(["ratio", "share"], ascending=False)
@@ -79,7 +79,7 @@ def length(cell: xr.Dataset, chain_count: int, steps: int, precision: float) -> 
 
 
 def draws_for(sd: float, value: float, memory: float, precision: float) -> int:
-    """Steps per chain, for 4 chains, at the relative standard error `precision`.
+    """Return the steps per chain, for 4 chains, at the relative standard error `precision`.
 
     Args:
         sd: standard deviation of one effective draw.

@@ -64,7 +64,7 @@ class Calibration:
 
 
 def failed(evidence: xr.Dataset, why: str) -> Calibration:
-    """A calibration that found no setting, and why."""
+    """Return a calibration that found no setting, and why."""
     reason = f"no trustworthy setting found, because {why}"
     evidence.attrs["reason"] = reason
     return Calibration(False, None, None, None, None, None, None, reason, evidence)
@@ -78,7 +78,7 @@ def choose(
     precision: float,
     confirm: Callable[[Kernel, float, float], Confirmation] | None = None,
 ) -> Calibration:
-    """The best of the trusted settings that is confirmed, or none.
+    """Return the best of the trusted settings that is confirmed, or none.
 
     Args:
         evidence: of the last grid; settings that are not confirmed are marked in it.
@@ -123,7 +123,7 @@ def _found(
     steps: int,
     precision: float,
 ) -> Calibration:
-    """The calibration of the setting that was chosen, in numbers and in words."""
+    """Return the calibration of the setting that was chosen, in numbers and in words."""
     here, half = evidence.sel(key), evidence.sel(key | {"share": cell.share / 2})
     burnin, draws = length(here, chain_count, steps, precision)
     mean, mcse = float(cell.llc), float(cell.mcse)

@@ -63,7 +63,7 @@ def confirm(
     steps: int,
     precision: float,
 ) -> Confirmation:
-    """Samples `CHAINS` chains of a setting and of half its step until the LLC stops changing.
+    """Sample `CHAINS` chains of a setting and of half its step until the LLC stops changing.
 
     Args:
         loss: as in `slt.sample`.

@@ -47,7 +47,7 @@ MEANING = {
 
 
 def look(part: xr.Dataset, steps: int) -> dict[str, Any]:
-    """The numbers of one setting; NaN where there are none.
+    """Return the numbers of one setting; NaN where there are none.
 
     Args:
         part: `sampling` of the chains of the setting.
@@ -81,7 +81,7 @@ def look(part: xr.Dataset, steps: int) -> dict[str, Any]:
 
 
 def judge(rows: dict[tuple[float, float, float], dict[str, Any]], error: float = SURE) -> None:
-    """Adds `halved`, `halved_error`, `verdict` and `trusted` to every setting.
+    """Add `halved`, `halved_error`, `verdict` and `trusted` to every setting.
 
     Args:
         rows: (gamma, nbeta, share) -> numbers of `look`.
@@ -100,7 +100,7 @@ def judge(rows: dict[tuple[float, float, float], dict[str, Any]], error: float =
 
 
 def verdict(row: dict[str, Any], half: dict[str, Any] | None, sure: float = SURE) -> str:
-    """What is wrong with a setting first of all, or "trusted".
+    """Return what is wrong with a setting first of all, or "trusted".
 
     Args:
         row: numbers of the setting.
@@ -135,7 +135,7 @@ def verdict(row: dict[str, Any], half: dict[str, Any] | None, sure: float = SURE
 
 
 def tally(evidence: xr.Dataset) -> str:
-    """The verdicts of a grid in words, most frequent first."""
+    """Return the verdicts of a grid in words, most frequent first."""
     parts = []
     found, counts = np.unique(evidence.verdict.values.ravel(), return_counts=True)
     for place in np.argsort(-counts):

@@ -26,7 +26,7 @@ class Batches:
         self._device = job.potential.center.device
 
     def at(self, step: int) -> tuple[list[Batch], Tensor]:
-        """A batch for every chain, and how many losses each must count, `[chain]`."""
+        """Return a batch for every chain, and how many losses each must count, `[chain]`."""
         task = self._job.task
         if task.batch_size == task.data["examples"]:
             every = [self._whole] * len(self._chains)
@@ -44,7 +44,7 @@ class Batches:
         return self._batch_of(0, 0)
 
     def _batch_of(self, chain: int, step: int) -> tuple[Batch, Tensor, Tensor]:
-        """The batch of a chain, its mean loss at w*, and how many losses count in it."""
+        """Return the batch of a chain, its mean loss at w*, and how many losses count in it."""
         job = self._job
         size = job.task.data["examples"]
         index = streams.batch(job.task.seed, chain, step, job.task.batch_size, size)

@@ -35,7 +35,7 @@ class Buffer:
     """Rows since the last flush, and the flush itself."""
 
     def __init__(self, job: Job, rows: tuple[int, ...], first: int, since: np.ndarray, size: int):
-        """A buffer that is empty.
+        """Return a buffer that is empty.
 
         Args:
             job: of the run.
@@ -63,7 +63,7 @@ class Buffer:
         self.bytes, self.began = 0, time.monotonic()
 
     def add_step(self, step: Step, potential: Potential, baseline: Tensor, ask: bool) -> None:
-        """Keeps what a step gave; measures the probes where it ends with a draw.
+        """Keep what a step gave; measures the probes where it ends with a draw.
 
         Args:
             step: of the chains of this buffer.
@@ -151,7 +151,7 @@ class Buffer:
         self._restart(steps)
 
     def wait_for_write(self) -> None:
-        """Waits for the write in progress, and raises what it raised."""
+        """Wait for the write in progress, and raise what it raised."""
         if self.pending is not None:
             took = self.pending.result()
             self.pending = None

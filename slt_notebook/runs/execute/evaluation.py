@@ -52,11 +52,11 @@ class Evaluator(Protocol):
         ...
 
     def leave(self) -> None:
-        """The run asks for nothing more.  May be called twice."""
+        """Say that the run asks for nothing more.  May be called twice."""
         ...
 
     def abort(self) -> None:
-        """The run has failed."""
+        """Say that the run has failed."""
         ...
 
 

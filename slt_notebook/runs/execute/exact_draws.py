@@ -20,7 +20,7 @@ from slt_notebook.core.types import Batch, Kernel, column
 
 
 def exact_deviation(kernel: Kernel, potential: Potential, state: Any) -> Tensor | None:
-    """Standard deviation of every coordinate `[chain, dim]` at nbeta = 0.
+    """Return the standard deviation of every coordinate `[chain, dim]` at nbeta = 0.
 
     None where a loss pulls or there is no stationary law.  Only kernels without memory are drawn in
     this way: a momentum would have to be drawn too.

@@ -60,7 +60,7 @@ def _largest_group(shared: Shared, task: Task, speed: Speed) -> int:
 
 
 def make_lockstep(shared: Shared, entries: Sequence[tuple[str, Task]]) -> Lockstep:
-    """The barrier of one group of `lockstep_groups`, which no run has joined yet."""
+    """Return the barrier of one group of `lockstep_groups`, which no run has joined yet."""
     component, task = entries[0]
     inputs = shared.at(component, task.evaluations)
     known = None if all(name == "full" for name, _ in entries) else shared.parts

@@ -87,7 +87,7 @@ class Lockstep:
     # Members ------------------------------------------------------------------------------------
 
     def join(self, number: int, own: OwnEvaluator, progress: Progress) -> Evaluator:
-        """The evaluator of the member at place `number` in `spaces`.
+        """Return the evaluator of the member at place `number` in `spaces`.
 
         Args:
             number: place in `spaces`.
@@ -109,7 +109,7 @@ class Lockstep:
         return len(self._joined)
 
     def leave(self, number: int) -> None:
-        """The others no longer wait for this member.  May be called twice."""
+        """Let the others no longer wait for this member.  May be called twice."""
         with self._turn:
             self._present.discard(number)
             self._release(number)
@@ -174,7 +174,7 @@ class Lockstep:
             yield request, self.spaces[number], slice(first, first + len(request.position))
 
     def _stacked(self, requests: Mapping[int, _Request]) -> dict[str, Tensor]:
-        """The parameters that any member moves: name -> `[row, *shape]`."""
+        """Return the parameters that any member moves: name -> `[row, *shape]`."""
         base = self.loss.params
         count = self.chain_count * len(self.spaces)
         out = {name: base[name].expand(count, *base[name].shape).clone() for name in self._names}
@@ -262,7 +262,7 @@ class LockstepEvaluator:
             self.leave()
 
     def leave(self) -> None:
-        """The other members no longer wait for this run."""
+        """Let the other members no longer wait for this run."""
         self.lockstep.leave(self.number)
 
     def abort(self) -> None:

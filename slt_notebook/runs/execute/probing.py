@@ -162,14 +162,14 @@ class HostCopy:
         return self._event is None or self._event.query()
 
     def tensor(self) -> Tensor:
-        """The values in host memory; waits for the copy."""
+        """Return the values in host memory; waits for the copy."""
         if self._event is not None:
             self._event.synchronize()
         return self._held
 
 
 def to_host(values: Tensor) -> HostCopy:
-    """Starts to copy `values` to host memory; the device does not wait for it."""
+    """Start to copy `values` to host memory; the device does not wait for it."""
     values = values.detach()
     if values.device.type != "cuda":
         return HostCopy(values.cpu(), None)

@@ -112,7 +112,7 @@ class Progress:
                     self._trace[chain].append((step, value))
 
     def wait_while_paused(self) -> bool:
-        """Waits while the run is paused; returns whether to continue."""
+        """Wait while the run is paused; return whether to continue."""
         if not self._go.is_set():
             with self._lock:
                 before, self.stage = self.stage, "paused"
@@ -187,7 +187,7 @@ class ProgressReporter:
     _next: float = 0.0
 
     def report(self, step: Step) -> None:
-        """Reports a step, or begins to."""
+        """Report a step, or begins to."""
         if self.ask:
             self._record(step.index, step.loss.cpu(), step.status.cpu())
             return
@@ -198,7 +198,7 @@ class ProgressReporter:
             self.finish()
 
     def finish(self) -> None:
-        """Reports a step whose values are still being copied."""
+        """Report a step whose values are still being copied."""
         if self._waiting is not None:
             index, loss, status = self._waiting
             self._record(index, loss.tensor(), status.tensor())

@@ -61,7 +61,7 @@ class Shared:
         device: torch.device,
         probe_dtype: str = "float32",
     ) -> None:
-        """What runs of `loss` on `data` share.
+        """Hold what runs of `loss` on `data` share.
 
         Args:
             loss: of the whole model.
@@ -93,7 +93,7 @@ class Shared:
             self._known = known
 
     def component(self, name: str) -> Component | None:
-        """The component that `name` means; None for the whole model."""
+        """Return the component that `name` means; None for the whole model."""
         return None if name == "full" else self.parts.resolve(name)
 
     def forget_prefix(self) -> None:
@@ -123,7 +123,7 @@ class Shared:
         return restrict(self.parts, self.data, self.probes, probe_rows)
 
     def at(self, component: str, evaluations: int, single: bool = False) -> Inputs:
-        """Inputs for a run of `component`; what does not change is kept where that pays.
+        """Return the inputs for a run of `component`; what does not change is kept where that pays.
 
         Args:
             component: what moves.
@@ -148,7 +148,7 @@ class Shared:
         return self._restrictor.depth(found, evaluations)
 
     def _single(self, inputs: Inputs, component: str, evaluations: int) -> Inputs | None:
-        """Inputs for `component` alone, or None where there are none."""
+        """Return the inputs for `component` alone, or None where there are none."""
         found = self.component(component)
         if found is None or self._restrictor is None:
             return None
@@ -162,7 +162,7 @@ class Shared:
         )  # fmt: skip
 
     def _inputs(self, given: Restricted) -> Inputs:
-        """Inputs of a loss, with its losses at w*, checked."""
+        """Return the inputs of a loss, with its losses at w*, checked."""
         loss, data = given.loss, given.data
         init, measured = {}, probe_loss(loss, self.probe_dtype)
         for probe in self.probes:

@@ -10,7 +10,7 @@ import torch
 
 @contextmanager
 def threads_sharing_cores(workers: int) -> Iterator[ThreadPoolExecutor]:
-    """A pool of `workers` threads, each with its share of torch's threads.
+    """Open a pool of `workers` threads, each with its share of torch's threads.
 
     The number of threads inside an operation belongs to the calling thread; only the value that
     *new* threads start with is global, and it is put back before the pool is handed out.

@@ -48,7 +48,7 @@ class _Chains:
 
 
 def run_chains(job: Job, rows: tuple[int, ...]) -> None:
-    """Samples the chains in `rows` (places in `task.chains`) from their checkpoint to the end."""
+    """Sample the chains in `rows` (places in `task.chains`) from their checkpoint to the end."""
     task, potential = job.task, job.potential
     device = potential.center.device
     pick = torch.tensor(rows, device=device)
@@ -79,7 +79,7 @@ def run_chains(job: Job, rows: tuple[int, ...]) -> None:
 
 
 def _sample(job: Job, chains: _Chains, first: int, buffer: Buffer) -> None:
-    """Makes all steps from `first` on; `chains` then hold the last state and status."""
+    """Make all steps from `first` on; `chains` then hold the last state and status."""
     task, progress, potential = job.task, job.progress, chains.potential
     batches = Batches(job, chains.indices)
 
@@ -122,7 +122,7 @@ def may_ask(device: torch.device) -> bool:
 
 
 def _controls(job: Job, chains: _Chains) -> None:
-    """Writes batch losses at positions from the exact law of the chain without a loss (nbeta = 0).
+    """Write batch losses at positions from the exact law of the chain without a loss (nbeta = 0).
 
     Every kernel knows its stationary variance on gamma/2 |w - w*|^2 with G as it is at the end.
     Chain by chain: a position of a large model takes memory.

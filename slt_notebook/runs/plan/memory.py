@@ -124,7 +124,7 @@ def memory_plan_of(
     task: Task, loss: Any, space: Space, states: int, data: Probe, probes: Sequence[Probe],
     batch: Batch, device: torch.device, workers: int, chain_chunk: int | None,
 ) -> MemoryPlan:  # fmt: skip
-    """The plan of a run.
+    """Return the plan of a run.
 
     Args:
         task: what is sampled.

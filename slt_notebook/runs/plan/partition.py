@@ -18,7 +18,7 @@ PROBE_TOKENS = 4096
 
 
 def pick_device(device: str | torch.device, like: torch.device) -> torch.device:
-    """The device of a run; for `"auto"` the GPU if there is one, else where the model is.
+    """Return the device of a run; for `"auto"` the GPU if there is one, else where the model is.
 
     Args:
         device: as in `slt.sample`.
@@ -58,7 +58,7 @@ def free_memory(device: torch.device) -> int | None:
 
 
 def resolve(component: str, loss: Any, known: Parts | None = None) -> Space:
-    """The space of a component of the model behind `loss`: see `models/components`.
+    """Return the space of a component of the model behind `loss`: see `models/components`.
 
     Args:
         component: a name, glob or union; "full" is the whole model.
@@ -109,7 +109,7 @@ def chunk(
 
 
 def explain(at_once: int, count: int, size: float, device: torch.device, workers: int) -> str:
-    """The choice of `chunk` and `blocks` in words."""
+    """Return the choice of `chunk` and `blocks` in words."""
     many = f"{size:.2g} multiply-adds a chain and step"
     if device.type != "cpu":
         return f"{at_once} of {count} chains at once by vmap, as many as fit ({many})"
@@ -120,7 +120,7 @@ def explain(at_once: int, count: int, size: float, device: torch.device, workers
 
 
 def blocks(count: int, executor: Any, device: torch.device, size: float) -> list[tuple[int, ...]]:
-    """The places of the chains of each worker, for `count` chains.
+    """Return the places of the chains of each worker, for `count` chains.
 
     Without an executor, a CPU gives every worker thread a share of the chains and of the cores:
     small products scale better over chains than within one.

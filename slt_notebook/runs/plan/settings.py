@@ -120,11 +120,11 @@ class Task:
         return max(0, min(self.draws, (steps - self.burnin) // self.thin))
 
     def step_sizes(self) -> tuple[float, ...]:
-        """The step size of each chain."""
+        """Return the step size of each chain."""
         return per_chain("step_size", self.kernel.step_size, len(self.chains))
 
     def to_json(self) -> str:
-        """The task as JSON with sorted keys, as stores keep it."""
+        """Return the task as JSON with sorted keys, as stores keep it."""
         fields = _jsonable(self)
         if self.probe_dtype == "float32":  # as in stores that are older than this setting
             del fields["probe_dtype"]
@@ -143,7 +143,7 @@ def _jsonable(value: Any) -> Any:
 
 
 def per_chain(name: str, value: Any, count: int) -> tuple[float, ...]:
-    """A hyperparameter as one number per chain.
+    """Return a hyperparameter as one number per chain.
 
     Args:
         name: of the hyperparameter, for the message.
@@ -173,14 +173,14 @@ def per_chain(name: str, value: Any, count: int) -> tuple[float, ...]:
 
 
 def fields_of(settings: Settings) -> dict[str, Any]:
-    """The fields of `settings` by name, as they are."""
+    """Return the fields of `settings` by name, as they are."""
     return {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
 
 
 def from_keywords(
     keywords: Mapping[str, Any], what: str, others: Iterable[str] = ()
 ) -> tuple[Settings, Speed]:
-    """`Settings` and `Speed` from the keywords of a public function.
+    """Return `Settings` and `Speed` from the keywords of a public function.
 
     Args:
         keywords: of fields of either; fields that are left out have their defaults.

@@ -19,7 +19,7 @@ from slt_notebook.runs.plan.settings import Settings, Task, fields_of, per_chain
 def make_task(
     settings: Settings, component: str, model: str, data: Probe, probes: Sequence[Probe]
 ) -> Task:
-    """The `Task` of a run, with defaults resolved and every value checked.
+    """Return the `Task` of a run, with defaults resolved and every value checked.
 
     Args:
         settings: as the user asked for them.
@@ -56,12 +56,12 @@ def make_task(
 
 
 def default_kernel() -> Kernel:
-    """The kernel of a run where none is passed."""
+    """Return the kernel of a run where none is passed."""
     return SGLD(step_size=1e-4)
 
 
 def describe(probe: Probe) -> dict[str, Any]:
-    """What a task keeps of a probe: name, number of examples, fingerprint."""
+    """Return what a task keeps of a probe: name, number of examples, fingerprint."""
     return {"name": probe.name, "examples": len(probe), "fingerprint": probe.fingerprint}
 
 
@@ -117,7 +117,7 @@ def _strengths(name: str, value: Any, count: int) -> tuple[float, ...]:
 
 
 def _checked_kernel(kernel: Any, settings: Settings, data: Probe, count: int) -> Kernel:
-    """The kernel with tuples where it has one number per chain."""
+    """Return the kernel with tuples where it has one number per chain."""
     wanted = ("init", "step", "step_size", "metric", "per_chain", "full_batch", "uniforms")
     missing = [name for name in wanted if not hasattr(kernel, name)]
     if missing or isinstance(kernel, type) or not hasattr(kernel, "__dataclass_fields__"):
@@ -155,7 +155,7 @@ def _checked_kernel(kernel: Any, settings: Settings, data: Probe, count: int) ->
 
 
 def compare(stored: str, asked: Task) -> str:
-    """What to do with a store that holds the task `stored` (JSON) when `asked` comes.
+    """Return what to do with a store that holds the task `stored` (JSON) when `asked` comes.
 
     Returns:
         `"same"`, or `"more"` when only `draws` is larger.

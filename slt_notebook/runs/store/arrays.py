@@ -23,7 +23,7 @@ RAW = (Crc32cCodec(),)
 
 
 def array_of(group: zarr.Group, name: str) -> zarr.Array:
-    """The array `name` of `group`.
+    """Return the array `name` of `group`.
 
     Raises:
         KeyError: there is none.
@@ -35,13 +35,13 @@ def array_of(group: zarr.Group, name: str) -> zarr.Array:
 
 
 def folder_of(group: zarr.Group, name: str = "") -> Path:
-    """The folder of a group in a local store, or of what is called `name` within it."""
+    """Return the folder of a group in a local store, or of what is called `name` within it."""
     assert isinstance(group.store, LocalStore)
     return Path(group.store.root) / group.path / name
 
 
 def group_of(group: zarr.Group, name: str) -> zarr.Group:
-    """The group `name` within `group`.
+    """Return the group `name` within `group`.
 
     Raises:
         KeyError: there is none.
@@ -66,7 +66,7 @@ def values_of(group: zarr.Group, name: str) -> np.ndarray:
 
 
 def unreadable(group: zarr.Group, name: str, cause: Exception) -> StoreError:
-    """The error for an array of which a chunk cannot be read."""
+    """Return the error for an array of which a chunk cannot be read."""
     root = str(group.store).removeprefix("file://")
     return StoreError(
         say(
@@ -88,7 +88,7 @@ def new_array(
     raw: bool = False,
     filled: bool = False,
 ) -> zarr.Array:
-    """A new array of the value `fill`.
+    """Return a new array of the value `fill`.
 
     Args:
         group: where it is made.

@@ -25,13 +25,13 @@ SLOT = "slot"
 
 
 def create_checkpoint(root: zarr.Group, count: int) -> None:
-    """Makes the group of checkpoints of `count` chains, which have none yet."""
+    """Make the group of checkpoints of `count` chains, which have none yet."""
     group = root.create_group(names.CHECKPOINT)
     new_array(group, CURSOR, (count, 2), (1, 2), (names.CHAIN, SLOT), "i8", -1, filled=True)
 
 
 def steps_reached(root: zarr.Group) -> np.ndarray:
-    """Steps of the latest checkpoint of each chain, `[chain]`; -1 where there is none.
+    """Return the step of the latest checkpoint of each chain, `[chain]`; -1 where there is none.
 
     Raises:
         KeyError: the checkpoints were taken out of the store.
@@ -42,7 +42,7 @@ def steps_reached(root: zarr.Group) -> np.ndarray:
 def write_checkpoint(
     root: zarr.Group, rows: Sequence[int], steps: int, state: Sequence[np.ndarray]
 ) -> None:
-    """Writes the kernel state of the chains in `rows` after `steps` steps.
+    """Write the kernel state of the chains in `rows` after `steps` steps.
 
     Args:
         root: of the store.
@@ -72,7 +72,7 @@ def write_checkpoint(
 
 
 def read_checkpoint(root: zarr.Group, rows: Sequence[int]) -> tuple[int, list[np.ndarray] | None]:
-    """The latest step for which every chain in `rows` has a whole state, and that state.
+    """Return the latest step for which every chain in `rows` has a whole state, and that state.
 
     Returns:
         The step, and the leaves of the state `[chain, ...]`; 0 and None where there is no such
@@ -113,7 +113,7 @@ def _leaf_name(leaf: int) -> str:
 
 
 def _write_row(array: zarr.Array, row: int, slot: int, values: np.ndarray) -> None:
-    """Writes `[row, slot]`, a chunk at a time.
+    """Write `[row, slot]`, a chunk at a time.
 
     Zarr takes the values of exactly one chunk as they are; of more it first makes copies, all at
     once: a large model's row a second time.

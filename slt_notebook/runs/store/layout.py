@@ -45,7 +45,7 @@ def versions() -> dict[str, str]:
 def create(
     path: Path, task: Task, probes: Sequence[Probe], init: Mapping[str, np.ndarray], dim: int
 ) -> None:
-    """Makes the store of a run at `path`, whole or not at all.
+    """Make the store of a run at `path`, whole or not at all.
 
     Args:
         path: an empty place.
@@ -159,7 +159,7 @@ def _create_tokens(group: zarr.Group, probe: Probe, dims: tuple[str, ...]) -> No
 
 
 def extend(root: zarr.Group, task: Task, probes: Sequence[Probe]) -> None:
-    """Makes the arrays of a run as long as `task`, which asks for more draws than before."""
+    """Make the arrays of a run as long as `task`, which asks for more draws than before."""
     sampling = group_of(root, names.SAMPLING)
     for name in PER_STEP:
         _lengthen(sampling, name, 1, task.steps)

@@ -48,7 +48,7 @@ class RunStore:
     def open(
         self, task: Task, probes: Sequence[Probe], init: Mapping[str, np.ndarray], dim: int
     ) -> str:
-        """Creates the store, or finds out what to do with the one that is there.
+        """Create the store, or find out what to do with the one that is there.
 
         Args:
             task: what is sampled.
@@ -77,7 +77,7 @@ class RunStore:
             raise
 
     def acquire(self) -> None:
-        """Takes the lock of the store.
+        """Take the lock of the store.
 
         Raises:
             StoreError: another run has it, or nothing can be written there.
@@ -148,7 +148,7 @@ class RunStore:
     def write_rows(
         self, group: str, name: str, rows: Sequence[int], start: int, values: np.ndarray
     ) -> None:
-        """Writes `values` `[chain, count, ...]` of the chains in `rows`, from `start` on axis 1."""
+        """Write `values` `[chain, count, ...]` of the chains in `rows`, from `start` on axis 1."""
         array = array_of(group_of(self.group, group), name)
         for row, value in zip(rows, values, strict=True):
             if len(value):
@@ -158,7 +158,7 @@ class RunStore:
                     raise unreadable(group_of(self.group, group), name, cause) from cause
 
     def write_chain(self, name: str, rows: Sequence[int], values: np.ndarray) -> None:
-        """Writes one value (or row of values) per chain, in `sampling`."""
+        """Write one value (or row of values) per chain, in `sampling`."""
         array = array_of(group_of(self.group, names.SAMPLING), name)
         for row, value in zip(rows, values, strict=True):
             array[row] = value
@@ -166,13 +166,13 @@ class RunStore:
     def write_checkpoint(
         self, rows: Sequence[int], steps: int, state: Sequence[np.ndarray]
     ) -> None:
-        """Writes the kernel state of the chains in `rows` after `steps` steps."""
+        """Write the kernel state of the chains in `rows` after `steps` steps."""
         checkpoint.write_checkpoint(self.group, rows, steps, state)
 
     # Reading back -------------------------------------------------------------------------------
 
     def resume_point(self, rows: Sequence[int]) -> tuple[int, list[np.ndarray] | None]:
-        """The latest step for which every chain in `rows` has a whole state, and that state.
+        """Return the latest step for which every chain in `rows` has a whole state, and that state.
 
         Raises:
             StoreError: the kernel state was taken out of the store.

@@ -78,7 +78,7 @@ def check_settings(folder: Path, dataset: str, tasks: Sequence[Task]) -> None:
 
 
 def write_index(folder: Path, entries: Sequence[Entry]) -> None:
-    """Adds `entries` to the index of a folder, which is made if need be; never half a file.
+    """Add `entries` to the index of a folder, which is made if need be; never half a file.
 
     Raises:
         StoreError: the folder holds other things.

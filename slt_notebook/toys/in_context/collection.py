@@ -103,7 +103,7 @@ def final_llcs(folder: str | Path) -> xr.Dataset:
 
 
 def outputs(folder: str | Path, sequences: int = 32) -> xr.Dataset:
-    """Outputs of every run of the first seed on a few root sequences, float32, and the predictors'.
+    """Return outputs of all runs of the first seed, and of the predictors, on a few root sequences.
 
     Enough to do the PCA oneself: it is insensitive to the batch from 16 sequences on.
     """

@@ -36,7 +36,7 @@ SMALL = Setting(4, 8, 0.125)
 
 
 def tasks(count: int, setting: Setting, seed: int = 0) -> Tensor:
-    """The first `count` tasks of the sequence that `seed` names, float64 `[task, dim]`."""
+    """Return the first `count` tasks of the sequence that `seed` names, float64 `[task, dim]`."""
     if count < 1:
         raise InputError(say(f"count={count}", "at least 1 task", "pass tasks=None for infinity"))
     rng = np.random.default_rng(seed)  # row after row: the sets are nested

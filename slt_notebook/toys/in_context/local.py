@@ -32,7 +32,7 @@ class OnPairs(nn.Module):
 
 
 def sizes(run: xr.Dataset) -> tuple[Setting, int, int, int]:
-    """`(setting, width, layers, heads)` of a run."""
+    """Return `(setting, width, layers, heads)` of a run."""
     found = ast.literal_eval(run.attrs["sizes"])
     return Setting(*found[:3]), *found[3:]
 

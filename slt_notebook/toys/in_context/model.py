@@ -110,5 +110,5 @@ class Transformer(nn.Module):
 
 @torch.no_grad()
 def predictions(model: nn.Module, x: Tensor, y: Tensor, rows: int = 1024) -> Tensor:
-    """The model's predictions `[example, k]`, in blocks of `rows` examples."""
+    """Return the model's predictions `[example, k]`, in blocks of `rows` examples."""
     return torch.cat([model(x[i : i + rows], y[i : i + rows]) for i in range(0, len(x), rows)])

@@ -37,7 +37,7 @@ def dmmse(x: Tensor, y: Tensor, tasks: Tensor, noise: float) -> Tensor:
 
 
 def ridge(x: Tensor, y: Tensor, noise: float) -> Tensor:
-    """The best prediction of y_k for tasks drawn from N(0, I), float64 `[example, k]`.
+    """Return the best prediction of y_k for tasks drawn from N(0, I), float64 `[example, k]`.
 
         t_k = (sum_{j<k} x_j x_j' + noise I)^-1 sum_{j<k} y_j x_j,    y_k = t_k.x_k
 

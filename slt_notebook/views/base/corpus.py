@@ -43,7 +43,7 @@ class Corpus:
         return len(self.text)
 
     def flat(self, values: Array) -> Array:
-        """`[example, token] -> [tokens]`."""
+        """Return `[example, token] -> [tokens]`."""
         return np.asarray(values).reshape(self.mask.shape)[self.mask]
 
     def example_of(self, k: int) -> int:
@@ -55,7 +55,7 @@ class Corpus:
         return f"{self.examples[self.example_of(k)]} · {self.token[k]}"
 
     def find(self, example: Any, token: int) -> int | None:
-        """The flat index of a token, or None."""
+        """Return the flat index of a token, or None."""
         if str(example) not in self.examples:
             return None
         e = self.examples.index(str(example))
@@ -64,7 +64,7 @@ class Corpus:
         return int(a + at[0]) if len(at) else None
 
     def context(self, k: int, width: int = 6) -> tuple[str, str, str]:
-        """The text before, at and after token k, from its own example."""
+        """Return the text before, at and after token k, from its own example."""
         e = self.example_of(k)
         a, b = self.start[e], self.start[e + 1]
         head = "".join(self.text[max(a, k - width) : k])
@@ -73,7 +73,7 @@ class Corpus:
         return head, self.text[k], "".join(self.text[k + 1 : min(b, k + 1 + width)])
 
     def entries(self) -> dict:
-        """What `pack` sends of it."""
+        """Return what `pack` sends of it."""
         return {
             "examples": list(self.examples),
             "labels": list(self.labels),
@@ -86,7 +86,7 @@ class Corpus:
 
 
 def of_probe(data: xr.Dataset) -> Corpus:
-    """The tokens of a probe; of an array probe every example counts as one token.
+    """Return the tokens of a probe; of an array probe every example counts as one token.
 
     Padding is where `init_loss` is NaN; without `init_loss`, where no draw has a finite loss.
     """
@@ -118,7 +118,7 @@ def of_probe(data: xr.Dataset) -> Corpus:
 
 
 def of_values(values: xr.DataArray, text: Any = None, examples: Any = None) -> Corpus:
-    """The tokens of an array `(example, token)` or `(token,)`, with their text.
+    """Return the tokens of an array `(example, token)` or `(token,)`, with their text.
 
     Args:
         values: Numbers; a cell is padding where the number is NaN and the text is empty.
@@ -189,7 +189,7 @@ def _ids(data: Any, dim: str) -> list[str]:
 
 
 def _table(array: xr.DataArray, textual: bool) -> Array:
-    """[example, token]; an array probe gets one column."""
+    """Return `[example, token]`; an array probe gets one column."""
     if textual:
         return read(array.transpose(names.EXAMPLE, names.TOKEN))
     return read(array)[:, None]

@@ -77,7 +77,7 @@ def tokens(
 
 
 def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A real table; cells are escaped."""
+    """Return a real table; cells are escaped."""
     cells = "".join(
         "<tr>" + "".join(f"<td>{esc(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )
@@ -89,7 +89,7 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> s
 
 
 def notes_list(items: Sequence[tuple[str, str, str]]) -> str:
-    """Notes as an ordered list of (where, author, text)."""
+    """Return notes as an ordered list of (where, author, text)."""
     if not items:
         return ""
     rows = "".join(
@@ -102,7 +102,7 @@ def notes_list(items: Sequence[tuple[str, str, str]]) -> str:
 
 
 def page(title: str, parts: Iterable[str], limit: int) -> str:
-    """The parts under a heading, those that fit in `limit` bytes; says how many do not."""
+    """Return the parts under a heading, those that fit in `limit` bytes; says how many do not."""
     found = [f"<p><strong>{esc(title)}</strong></p>"]
     size = len(found[0])
     dropped = 0

@@ -13,7 +13,7 @@ from slt_notebook.views.base.widget import Model, View
 
 
 def place(example: Any, token: int) -> dict:
-    """The key of one token: `{"example": id, "token": index of the predicted token}`."""
+    """Return the key of one token: `{"example": id, "token": index of the predicted token}`."""
     return {"example": str(example), "token": int(token)}
 
 

@@ -100,7 +100,7 @@ def chip(name: str, value: str, verdict: str, do: str = "") -> str:
 
 
 def chips(badges: Sequence[Mapping[str, str]]) -> str:
-    """Checks `{name, value, verdict, meaning, do}` in a row."""
+    """Return checks `{name, value, verdict, meaning, do}` in a row."""
     row = "".join(
         chip(b["name"], b["value"], b["verdict"], b["do"] or b.get("meaning", "")) for b in badges
     )

@@ -48,7 +48,7 @@ export default {{ render({{ el }}) {{
 
 
 def bundle(name: str) -> str:
-    """The ES module of a widget, or a stub that says how to build it where it is missing."""
+    """Return the ES module of a widget, or a stub that says how to build it where it is missing."""
     path = STATIC / f"{name}.js"
     if path.is_file():
         return path.read_text(encoding="utf-8")
@@ -95,7 +95,7 @@ def pack(arrays: Mapping[str, Any], **meta: Any) -> tuple[bytes, dict]:
 
 
 def unpack(payload: bytes, meta: Mapping[str, Any]) -> dict[str, Any]:
-    """The arrays of `pack`, back again."""
+    """Return the arrays of `pack`, back again."""
     raw = zlib.decompress(payload)
     result: dict[str, Any] = {}
     for name, entry in meta["arrays"].items():
@@ -140,11 +140,11 @@ class View(anywidget.AnyWidget):
         return bundle(self._bundle)
 
     def describe(self) -> str:
-        """What the view shows, as plain text (`text/plain` of its output)."""
+        """Return what the view shows, as plain text (`text/plain` of its output)."""
         return f"<{type(self).__name__}>"
 
     def fallback(self) -> str:
-        """The view without scripts: escaped HTML, shown where the widget cannot run."""
+        """Return the view without scripts: escaped HTML, shown where the widget cannot run."""
         from slt_notebook.views.base.fallback import esc
 
         return f"<pre>{esc(self.describe())}</pre>"

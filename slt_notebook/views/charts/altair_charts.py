@@ -23,7 +23,7 @@ ROWS = 5000
 
 
 def themed(chart: alt.TopLevelMixin, title: str = "") -> Any:
-    """The look of every chart of the kit: quiet grid, readable on light and dark pages.
+    """Return the look of every chart of the kit: quiet grid, readable on light and dark pages.
 
     Set on the chart itself: nothing global changes.
     """
@@ -42,7 +42,7 @@ def themed(chart: alt.TopLevelMixin, title: str = "") -> Any:
 
 
 def llc_chart(found: xr.Dataset, *, width: int = 420, height: int = 220) -> Any:
-    """The LLC with its interval.
+    """Return the LLC with its interval.
 
     Args:
         found: what `slt.llc` returns; or several joined along one dim, such as `component`, by

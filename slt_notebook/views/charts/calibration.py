@@ -99,7 +99,7 @@ class CalibrationView(View):
 
 
 def evidence_of(found: Any) -> xr.Dataset:
-    """The evidence in a Calibration, or in a Dataset that was kept from one.
+    """Return the evidence in a Calibration, or in a Dataset that was kept from one.
 
     Raises:
         InputError: neither.

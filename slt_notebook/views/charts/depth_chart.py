@@ -12,7 +12,7 @@ from slt_notebook.views.charts.altair_charts import themed
 
 
 def depth_chart(tables: Mapping[str, pd.DataFrame], *, width: int = 190, height: int = 150) -> Any:
-    """A panel for every kernel: mean entry by depth, with its 95 % interval.
+    """Return a panel for every kernel: mean entry by depth, with its 95 % interval.
 
     Args:
         tables: kernel's name to what `slt.by_depth` returns.  Panels have their own scales, since

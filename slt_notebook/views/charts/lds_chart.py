@@ -11,7 +11,7 @@ from slt_notebook.views.charts.altair_charts import themed
 
 
 def lds_chart(found: xr.Dataset, *, width: int = 300, row: int = 15) -> Any:
-    """A point and its interval for every method and subset fraction; the ceiling as a line.
+    """Return a point and its interval for every method and subset fraction; the ceiling as a line.
 
     Args:
         found: What `slt.toys.lds` returns, or a selection of its methods.

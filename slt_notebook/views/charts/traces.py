@@ -222,7 +222,7 @@ def estimate_text(found: Mapping[str, Any]) -> str:
 
 
 def badges(result: Result, burnin: int | None = None) -> list[dict]:
-    """The checks of `slt.health` as `{name, value, verdict, meaning, do}`, if it can run."""
+    """Return the checks of `slt.health` as `{name, value, verdict, meaning, do}`, if it can run."""
     from slt_notebook.estimators.health import health
 
     try:
@@ -249,7 +249,7 @@ def health_rows(found: Any) -> list[dict]:
 
 
 def _plain(value: Any) -> float | None:
-    """A float that JSON can hold: None for NaN."""
+    """Return a float that JSON can hold: None for NaN."""
     number = float(value)
     return number if np.isfinite(number) else None
 

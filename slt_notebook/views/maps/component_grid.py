@@ -132,7 +132,7 @@ class ComponentGrid(View):
 def component_strip(
     estimate: xr.Dataset, *, difference: tuple[str, str] | None = None, **options: Any
 ) -> TokenStrip:
-    """The tokens of an estimate in their text, with a picker of components.
+    """Return the tokens of an estimate in their text, with a picker of components.
 
     The picker follows the component that linked views choose, and chooses it for them.
 

@@ -57,7 +57,7 @@ def layouts_of(points: Any) -> tuple[dict[str, np.ndarray], dict[str, str], dict
 
 
 def places_of(probe: Any, count: int) -> tuple[Corpus | None, np.ndarray | None]:
-    """The corpus of the probe, and which of the points are tokens of it (padding is not)."""
+    """Return the corpus of the probe, and which of the points are tokens of it (padding is not)."""
     if probe is None:
         return None, None
     data = resolve(probe).probe()

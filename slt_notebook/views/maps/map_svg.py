@@ -9,7 +9,7 @@ SHOWN = 3000  # points in the picture without scripts
 
 
 def map_svg(xy: np.ndarray, values: np.ndarray, label: str) -> str:
-    """The map as inline SVG; of many points an even part."""
+    """Return the map as inline SVG; of many points an even part."""
     every = max(1, len(xy) // SHOWN)
     xy, values = xy[::every], values[::every]
     size, margin = 420, 8

@@ -130,7 +130,7 @@ def points_at(item: dict) -> str:
 
 
 def check(item: Any) -> dict:
-    """The annotation itself, if it is one.
+    """Return the annotation itself, if it is one.
 
     Raises:
         InputError: Something that is no annotation of ours.
@@ -206,7 +206,7 @@ def _shared(a: str, b: str) -> int:
 
 
 def _tokens_of(parts: Sequence[str], at: int, past: int) -> tuple[int, int]:
-    """The tokens that the characters [at, past) touch."""
+    """Return the tokens that the characters [at, past) touch."""
     first = last = None
     end = 0
     for k, part in enumerate(parts):

@@ -25,7 +25,7 @@ from slt_notebook.views.notes import annotation
 
 
 def notes_path(run: str | os.PathLike) -> Path:
-    """The notes file that belongs to a store."""
+    """Return the notes file that belongs to a store."""
     path = Path(run)
     return path if path.name.endswith(".jsonl") else path.with_name(path.name + ".notes.jsonl")
 
@@ -168,7 +168,7 @@ class Notes(View):
         self._status(note, "deleted")
 
     def list(self, resolved: bool = True) -> "list[dict]":
-        """The notes that are not deleted, oldest first."""
+        """Return the notes that are not deleted, oldest first."""
         gone = ("deleted",) if resolved else ("deleted", "resolved")
         return [item for item in self.items if item[annotation.STATUS] not in gone]
 
@@ -215,7 +215,7 @@ class Notes(View):
         return marks, listed
 
     def orphans(self, corpus: Corpus | None = None) -> "list[dict]":
-        """Notes on tokens whose text is no longer found."""
+        """Return the notes on tokens whose text is no longer found."""
         corpus = corpus or self._corpus
         return [
             item
@@ -277,7 +277,7 @@ def default_author() -> str:
 
 
 def notes(run: Any = None, *, author: str | None = None) -> Notes:
-    """The notes of a run, kept in `<run>.zarr.notes.jsonl` beside its store.
+    """Return the notes of a run, kept in `<run>.zarr.notes.jsonl` beside its store.
 
     Args:
         run: A run handle, its tree, the path of its store or of a notes file; a probe Dataset or

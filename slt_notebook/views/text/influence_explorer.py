@@ -134,7 +134,7 @@ class InfluenceExplorer(View):
         return self._start if found is None else found
 
     def top(self, count: int = 10) -> list[tuple[int, float, float]]:
-        """The most helpful tokens for the query: (flat index, influence, standard error)."""
+        """Return the most helpful tokens for the query: (flat index, influence, standard error)."""
         k = self._query()
         value, error = self._losses.column(k, self.normalize)
         corpus = self._losses.corpus
@@ -197,7 +197,7 @@ class InfluenceExplorer(View):
 
 
 def gather(data: Any, query: Any = None, train: Any = None) -> Losses:
-    """The centred losses of everything on show, thinned to what a page can carry.
+    """Return the centred losses of everything on show, thinned to what a page can carry.
 
     Raises:
         InputError: More than `STATE_BYTES` at `LEAST_DRAWS` draws.
@@ -239,7 +239,7 @@ def gather(data: Any, query: Any = None, train: Any = None) -> Losses:
 
 
 def _choose(result: Result, query: Any, train: Any) -> tuple[list[xr.Dataset], set[str] | None]:
-    """The probes to show, sources first, and the ids of the sources (None: all)."""
+    """Return the probes to show, sources first, and the ids of the sources (None: all)."""
     if query is None and train is None:
         shown = [result.probe(name) for name in result.probe_names]
         return shown or [result.probe()], None
@@ -286,7 +286,7 @@ def loudest(losses: Losses) -> int:
 
 
 def remarks(losses: Losses) -> list[str]:
-    """What a reader must know of how the numbers were made."""
+    """Return what a reader must know of how the numbers were made."""
     traces = losses.traces
     rows, chains, groups = len(traces.z), traces.chains, len(traces.groups)
     between = f"{groups} chains" if groups == chains else f"{groups} batches of successive draws"

@@ -39,7 +39,7 @@ def usable_chains(data: xr.Dataset, skip: dict) -> tuple[np.ndarray, int, dict]:
 
 
 def loss_gain(run: Any, name: str | None = None) -> tuple[xr.Dataset, dict]:
-    """The expected rise of each token's loss, with its Monte Carlo error.
+    """Return the expected rise of each token's loss, with its Monte Carlo error.
 
         gain = E[loss(w)] - loss(w*)        in nats, over draws of all chains
 

@@ -149,7 +149,7 @@ class TokenStrip(View):
 
 
 def robust_limit(value: np.ndarray) -> float:
-    """The 99.5 % quantile of |finite values|, as the browser computes it."""
+    """Return the 99.5 % quantile of |finite values|, as the browser computes it."""
     size = np.sort(np.abs(value[np.isfinite(value)]))
     return float(size[max(0, int(np.ceil(QUANTILE * len(size))) - 1)]) if len(size) else 0.0
 
