@@ -62,8 +62,10 @@ def parser() -> argparse.ArgumentParser:
     )
     experiment.set_defaults(do=_experiment)
 
-    check = _command(commands, "check", "tell what is lost of runs or sweeps, chunk by chunk")
-    check.add_argument("runs", metavar="RUN", nargs="+", help="a run, or the folder of a sweep")
+    check = _command(commands, "check", "tell what is lost of runs, sweeps, notes or pages")
+    check.add_argument(
+        "runs", metavar="RUN", nargs="+", help="a run, a sweep's folder, a notes file, or a page"
+    )
     check.add_argument(
         "--repair", action="store_true", help="cut back to the last whole draw, to sample on"
     )

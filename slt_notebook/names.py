@@ -41,8 +41,6 @@ FIRST_ID = "first_id"
 FIRST_TEXT = "first_text"
 LABEL = "label"
 POSITION = "position"
-DRAWS_DONE = "draws_done"
-STEPS_DONE = "steps_done"
 
 # A sweep: runs in one folder ----------------------------------------------------------------------
 SWEEP_INDEX = "sweep.json"

@@ -20,6 +20,7 @@ import xarray as xr
 
 from slt_notebook import names
 from slt_notebook.errors import InputError, StoreError, StoreMismatch, nearest, say
+from slt_notebook.results.integrity.sealed import document_digest
 from slt_notebook.results.integrity.verify import verify
 from slt_notebook.results.stacked import LEADING, run_attrs, stack
 from slt_notebook.results.store import as_tree, group_of, open_run, probe_groups
@@ -44,7 +45,8 @@ def open_sweep(folder: str | os.PathLike) -> xr.DataTree:
     """
     root = Path(folder).expanduser()
     rows = read_index(root)["runs"]
-    runs = [r for r in rows if (root / r["path"] / "zarr.json").exists()]
+    # A folder with anything in it has begun: where its metadata is lost, `verify` says so.
+    runs = [r for r in rows if _begun(root / r["path"])]
     if not runs:
         raise StoreError(
             say(f"'{root}', none of whose runs has begun", "at least one", "sample it first")
@@ -66,7 +68,17 @@ def open_sweep(folder: str | os.PathLike) -> xr.DataTree:
     return tree
 
 
+def _begun(path: Path) -> bool:
+    return path.is_dir() and any(path.iterdir())
+
+
 _KEY = {names.DATASET: "dataset", names.CHECKPOINT_DIM: "checkpoint", names.COMPONENT: "component"}
+
+
+_REMAKE = (
+    "where it is damaged, move sweep.json away and call slt.sweep again with this folder and the "
+    "same settings: the table is made again, and what is sampled is kept"
+)
 
 
 def read_index(folder: Path) -> dict[str, Any]:
@@ -80,11 +92,14 @@ def read_index(folder: Path) -> dict[str, Any]:
         index = json.loads(path.read_text(encoding="utf-8"))
         schema = index[names.A_SCHEMA]
         index["runs"][0]["path"]
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as cause:
-        hint = "open a single run with slt.open_run(path)"
+    except (OSError, ValueError, KeyError, IndexError, TypeError, RecursionError) as cause:
+        hint = f"open a single run with slt.open_run(path); {_REMAKE}"
         raise StoreError(
             say(f"'{folder}' without a readable {names.SWEEP_INDEX}", "a sweep's folder", hint)
         ) from cause
+    if index.get(names.A_DIGEST) not in (None, document_digest(index)):  # none in older sweeps
+        got = f"'{folder}', whose {names.SWEEP_INDEX} does not match its digest"
+        raise StoreError(say(got, "the table as it was written", _REMAKE))
     if schema > names.SCHEMA:
         raise StoreError(
             say(f"a sweep of layout {schema}", f"at most {names.SCHEMA}", "update slt-notebook")

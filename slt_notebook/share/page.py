@@ -15,6 +15,7 @@ from typing import Any
 
 from slt_notebook import __version__
 from slt_notebook.errors import InputError, say
+from slt_notebook.results.integrity.documents import seal_page
 from slt_notebook.share import markdown, slim
 from slt_notebook.share.bundles import BUILD_COMMAND, STATIC
 from slt_notebook.share.clean import clean
@@ -58,12 +59,13 @@ def assemble(
     models = len(re.findall(r"data-slt-model=", body))
     views = f"{models} interactive view{'' if models == 1 else 's'}, " if models else ""
     page = f"""<!DOCTYPE html>
-<html lang="en" data-slt-page>
+<html lang="en" data-slt-page="2">
 <head>
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="generator" content="slt-notebook {__version__}">
+<meta name="slt-digest" content="">
 <meta name="color-scheme" content="light dark">
 <title>{name}</title>
 <style>{_STYLE.read_text(encoding="utf-8")}</style>
@@ -82,7 +84,7 @@ def assemble(
 </html>
 """
     # A token can hold half of a surrogate pair; a file cannot.
-    return page.encode("utf-8", "replace").decode("utf-8")
+    return seal_page(page.encode("utf-8", "replace").decode("utf-8"))
 
 
 def widgets_page(

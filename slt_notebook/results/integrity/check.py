@@ -1,4 +1,4 @@
-"""Check whether a run, or every run of a sweep, is complete and undamaged."""
+"""Check whether a run, a sweep, a notes file or an exported page is complete and undamaged."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from slt_notebook import names
 from slt_notebook.errors import InputError, StoreError, nearest, say
 from slt_notebook.results.integrity.chunks import Loss
 from slt_notebook.results.integrity.damage import damage_of
+from slt_notebook.results.integrity.documents import check_document, is_document
 from slt_notebook.results.integrity.sealed import array_paths, attributes, has_checksums
 from slt_notebook.results.integrity.verify import losses
 from slt_notebook.results.sweep import read_index
@@ -21,13 +22,15 @@ from slt_notebook.results.sweep import read_index
 
 @dataclass(frozen=True)
 class Check:
-    """What was verified of a run or a sweep, and what is lost.
+    """What was verified of a run, a sweep, a notes file or a page, and what is lost.
 
     Attributes:
-        path: The run or the folder of the sweep.
-        table: One row for each run: arrays, chunks and bytes that were read, the checksum that its
-            chunks carry ("crc32c", or "none" in stores of before), and how many things are lost.
-        lost: What is lost, by the path of the run.
+        path: The run, the folder of the sweep, or the file.
+        table: One row for each run or file: its `kind` ("run", "notes" or "page"), arrays, chunks
+            (versions of notes, views of a page) and bytes that were read, the checksum that they
+            carry ("crc32c", "sha256", or "none" where they were written before there were any),
+            and how many things are lost.
+        lost: What is lost, by the path of the run or file.
     """
 
     path: str
@@ -45,8 +48,8 @@ class Check:
             state = f"{row['lost']} lost" if row["lost"] else "complete"
             checks = f"checksums: {row['checksums']}"
             if row["checksums"] == "none":
-                checks += " (written before there were any; only decoding was tested)"
-            size = f"{row['arrays']} arrays, {row['chunks']} chunks, {row['bytes'] / 1e6:,.1f} MB"
+                checks += " (written before there were any; only reading was tested)"
+            size = _PARTS[row["kind"]].format(**row) + f", {row['bytes'] / 1e6:,.1f} MB"
             lines.append(f"{path}: {state}; {size}; {checks}")
             lines += [f"  {loss}" for loss in self.lost[str(path)]]
         if not self.ok:
@@ -57,8 +60,18 @@ class Check:
         return f"<pre>{escape(str(self))}</pre>"
 
 
+_PARTS = {
+    "run": "{arrays} arrays, {chunks} chunks",
+    "notes": "{chunks} versions of notes",
+    "page": "{chunks} interactive views",
+}
+
+
 def check(run: Any) -> Check:
     """Read every chunk of a run, or of all runs of a sweep, and return what is lost.
+
+    Notes files (`.jsonl`) and exported pages (`.html`) are compared with the digests that they
+    carry.
 
     Args:
         run: A path, a `Run` or `Sweep` with a store, or a tree opened from one.
@@ -70,12 +83,21 @@ def check(run: Any) -> Check:
         StoreError: No run there.
         InputError: A run that has no store.
     """
+    if file := document_of(run):
+        found = check_document(file)
+        row = {
+            "kind": found.kind, "arrays": 0, "chunks": found.parts, "bytes": found.size,
+            "checksums": "sha256" if found.digests else "none", "lost": len(found.lost),
+        }  # fmt: skip
+        table = pd.DataFrame.from_dict({str(file): row}, orient="index")
+        return Check(str(file), table, {str(file): found.lost})
     root = path_of(run)
     lost, rows = {}, {}
     for path in runs_at(root):
         found, arrays, chunks, size = check_run(path)
         attrs = attributes(path)
         rows[str(path)] = {
+            "kind": "run",
             "arrays": arrays,
             "chunks": chunks,
             "bytes": size,
@@ -84,6 +106,14 @@ def check(run: Any) -> Check:
         }
         lost[str(path)] = tuple(found)
     return Check(str(root), pd.DataFrame.from_dict(rows, orient="index"), lost)
+
+
+def document_of(run: Any) -> Path | None:
+    """Return the path of a notes file or a page, or None for anything else."""
+    if not isinstance(run, str | os.PathLike):
+        return None
+    path = Path(run).expanduser()
+    return path if is_document(path) and not path.is_dir() else None
 
 
 def path_of(run: Any) -> Path:
@@ -111,7 +141,7 @@ def runs_at(root: Path) -> list[Path]:
     """Return the run at `root`, or the runs of the sweep in that folder."""
     if (root / names.SWEEP_INDEX).exists():
         paths = [root / row["path"] for row in read_index(root)["runs"]]
-        return [p for p in paths if p.exists()]
+        return [p for p in paths if p.is_dir() and any(p.iterdir())]
     known = (names.SAMPLING, "zarr.json")
     if not any((root / name).exists() for name in known):
         got = f"'{root}', which is neither a run nor a sweep"

@@ -1,4 +1,4 @@
-"""Cut a damaged run back to what is whole."""
+"""Cut a damaged run, or a damaged notes file, back to what is whole."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from filelock import FileLock, Timeout
 
 from slt_notebook import names
 from slt_notebook.errors import StoreError, say
-from slt_notebook.results.integrity.check import check_run, path_of, runs_at
+from slt_notebook.results.integrity.check import check_run, document_of, path_of, runs_at
 from slt_notebook.results.integrity.chunks import Done, Loss, Stored, done_of, stored
+from slt_notebook.results.integrity.documents import NOTES, check_document, repair_notes
 from slt_notebook.results.integrity.sealed import array_paths, attributes, has_checksums
 
 
@@ -35,6 +36,13 @@ def repair(run: Any) -> list[str]:
         StoreError: Something is lost that cannot be made again from the rest (metadata, labels),
             or another run is writing the store.  Nothing is changed of that run then.
     """
+    if file := document_of(run):
+        if file.name.endswith(NOTES):
+            return repair_notes(file)
+        if not check_document(file).lost:
+            return []
+        got = f"'{file}', a page that is damaged"
+        raise StoreError(say(got, "a run or a notes file", "export the page again"))
     done = []
     for root in runs_at(path_of(run)):
         found = check_run(root)[0]

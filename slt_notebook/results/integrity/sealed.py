@@ -23,6 +23,13 @@ def digest(doc: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+def document_digest(doc: Mapping[str, Any], key: str = names.A_DIGEST) -> str:
+    """Return the digest of a JSON object that carries its own digest at `key`."""
+    rest = {k: v for k, v in doc.items() if k != key}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
 def write_metadata(folder: Path, doc: Mapping[str, Any], seal: bool = True) -> None:
     """Write the `zarr.json` of a folder, whole or not at all, with its digest if `seal`."""
     attrs = {k: v for k, v in doc.get("attributes", {}).items() if k != names.A_DIGEST}

@@ -12,6 +12,7 @@ import zarr
 
 from slt_notebook import names
 from slt_notebook.errors import StoreError, StoreMismatch, say
+from slt_notebook.results.integrity.sealed import document_digest
 from slt_notebook.results.sweep import read_index
 from slt_notebook.runs.plan.settings import Task
 from slt_notebook.runs.plan.task import compare
@@ -80,10 +81,13 @@ def check_settings(folder: Path, dataset: str, tasks: Sequence[Task]) -> None:
 def write_index(folder: Path, entries: Sequence[Entry]) -> None:
     """Add `entries` to the index of a folder, which is made if need be; never half a file.
 
+    An index that was lost, or that `slt.check` moved aside, is made again: the runs that were
+    finished are found by the names of their folders.
+
     Raises:
-        StoreError: the folder holds other things.
+        StoreError: the folder holds other things, or its index is damaged.
     """
-    if folder.exists() and any(folder.iterdir()) and not (folder / names.SWEEP_INDEX).exists():
+    if _foreign(folder):
         raise StoreError(
             say(
                 f"{str(folder)!r}, a folder with other things in it",
@@ -99,6 +103,16 @@ def write_index(folder: Path, entries: Sequence[Entry]) -> None:
         {"dataset": d, "checkpoint": c, "component": name, "path": path}
         for (d, c, name), path in rows.items()
     ]
+    index = {names.A_SCHEMA: names.SCHEMA, "runs": runs}
+    index[names.A_DIGEST] = document_digest(index)
     new = folder / f".{names.SWEEP_INDEX}.new"
-    new.write_text(json.dumps({names.A_SCHEMA: names.SCHEMA, "runs": runs}, indent=1))
+    new.write_text(json.dumps(index, indent=1))
     new.replace(folder / names.SWEEP_INDEX)
+
+
+def _foreign(folder: Path) -> bool:
+    """Whether a folder without an index holds anything but runs and what stands beside them."""
+    if not folder.exists() or (folder / names.SWEEP_INDEX).exists():
+        return False
+    ours = (".zarr", ".zarr.lock", ".zarr.notes.jsonl", f"{names.SWEEP_INDEX}.damaged")
+    return any(not p.name.endswith((*ours, f"{names.SWEEP_INDEX}.new")) for p in folder.iterdir())

@@ -17,6 +17,7 @@ import xarray as xr
 
 from slt_notebook import names
 from slt_notebook.errors import InputError, StoreError, say
+from slt_notebook.results.integrity.documents import LINE_KEYS, sealed_line
 from slt_notebook.results.result import resolve
 from slt_notebook.views.base import fallback
 from slt_notebook.views.base.corpus import Corpus, join, of_probe
@@ -45,7 +46,8 @@ def read_notes(path: str | Path) -> list[dict]:
         if not line.strip() or line.startswith("#"):
             continue
         try:
-            items.append(annotation.check(json.loads(line)))
+            found = annotation.check(json.loads(line))
+            items.append({k: v for k, v in found.items() if k not in LINE_KEYS})
         except (ValueError, InputError) as cause:
             if number == len(lines):
                 break  # cut off while it was being written
@@ -259,7 +261,7 @@ class Notes(View):
         new = [i for i in self.items if self._written.get(i["id"], "") < i["modified"]]
         if not new:
             return
-        text = "".join(json.dumps(i, ensure_ascii=True) + "\n" for i in new)
+        text = "".join(sealed_line(i) + "\n" for i in new)
         try:
             mend(self.path)
             with open(self.path, "a", encoding="utf-8") as file:

@@ -1,5 +1,6 @@
 """`slt.check` finds what is lost, and a run that was repaired is sampled again bit by bit."""
 
+import json
 import shutil
 
 import numpy as np
@@ -140,16 +141,8 @@ def test_the_command(run, tmp_path, capsys):
 
 
 def test_a_sweep_is_checked_run_by_run(tmp_path):
-    torch = pytest.importorskip("torch")
-    rng = np.random.default_rng(0)
-    function = lambda p, b: (b["inputs"] @ p["w"] - b["targets"]).square() / 2
-    points = {f"step{t}": slt.loss_fn({"w": torch.full((3,), t / 50)}, function) for t in (20, 100)}
-    data = slt.array_probe("train", rng.standard_normal((8, 3)), rng.standard_normal(8))
     folder = tmp_path / "sweep"
-    slt.sweep(
-        None, data, checkpoints=points, probes=[data], kernel=slt.SGLD(1e-2), progress=False,
-        store=folder, **SETTINGS,
-    )  # fmt: skip
+    small_sweep(folder)
     assert slt.check(folder).ok and len(slt.check(folder).table) == 2
     lost = next(folder.glob("step100*.zarr")) / "sampling/loss/c/0/0"
     lost.unlink()
@@ -157,3 +150,50 @@ def test_a_sweep_is_checked_run_by_run(tmp_path):
     assert not found.ok and [len(v) for v in found.lost.values()] == [0, 1]
     with pytest.raises(StoreError, match="sampling/loss chunk 0/0"):
         slt.open_sweep(folder)
+
+
+def small_sweep(folder):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    function = lambda p, b: (b["inputs"] @ p["w"] - b["targets"]).square() / 2
+    points = {f"step{t}": slt.loss_fn({"w": torch.full((3,), t / 50)}, function) for t in (20, 100)}
+    data = slt.array_probe("train", rng.standard_normal((8, 3)), rng.standard_normal(8))
+    return slt.sweep(
+        None, data, checkpoints=points, probes=[data], kernel=slt.SGLD(1e-2), progress=False,
+        store=folder, **SETTINGS,
+    )  # fmt: skip
+
+
+def test_the_table_of_a_sweep(tmp_path):
+    folder = tmp_path / "sweep"
+    small_sweep(folder)
+    index = folder / names.SWEEP_INDEX
+    whole, states = index.read_text(), everything_of_sweep(folder)
+    # Two labels exchanged: every file is well-formed, and the checkpoints would be swapped.
+    table = json.loads(whole)
+    a, b = table["runs"]
+    a["path"], b["path"] = b["path"], a["path"]
+    index.write_text(json.dumps(table))
+    for call in (slt.open_sweep, slt.check):
+        with pytest.raises(StoreError, match=r"sweep.json does not match its digest"):
+            call(folder)
+    index.unlink()
+    small_sweep(folder)
+    assert json.loads(index.read_text()) == json.loads(whole)
+    assert everything_of_sweep(folder) == states
+
+
+def everything_of_sweep(folder) -> dict:
+    return {f.relative_to(folder): f.stat().st_mtime_ns for f in folder.rglob("c/*/*")}
+
+
+def test_a_run_of_a_sweep_that_lost_its_metadata_has_not_merely_not_begun(tmp_path):
+    folder = tmp_path / "sweep"
+    small_sweep(folder)
+    second = next(folder.glob("step100*.zarr"))
+    (second / META).unlink()
+    assert not slt.check(folder).ok
+    with pytest.raises(StoreError, match=r"its zarr.json is missing"):
+        slt.open_sweep(folder)
+    shutil.rmtree(second)  # as before its run begins
+    assert slt.open_sweep(folder).sampling.loss.isel(checkpoint=1).isnull().all()
