@@ -22,9 +22,8 @@ from slt_notebook.results.integrity.sealed import document_digest
 NOTES = ".jsonl"
 PAGES = (".html", ".htm")
 NOTE_DIGEST = "slt:digest"
-NOTE_FORMAT = (
-    "slt:format"  # there as well, so that a damaged key does not pass for a line of before
-)
+# There as well, so that a damaged key does not pass for a line of before.
+NOTE_FORMAT = "slt:format"
 LINE_KEYS = (NOTE_FORMAT, NOTE_DIGEST)
 """What a line of a notes file says of itself; the note does not carry it."""
 _PAGE_DIGEST = re.compile(r'<meta name="slt-digest" content="([0-9a-f]*)">')
