@@ -36,6 +36,10 @@ class Diverged(SLTError, RuntimeError):
     """No chain of a run is left to estimate from."""
 
 
+class SLTWarning(UserWarning):
+    """Something that a user should know of a run that goes on all the same."""
+
+
 def say(got: str, expected: str, do: str) -> str:
     """Return one message in the kit's pattern.
 

@@ -57,6 +57,7 @@ A_TASK = "slt_task"
 A_VERSIONS = "slt_versions"
 A_MODEL = "slt_model"
 A_CREATED = "created_at"
+A_NOTES = "slt_notes"  # what a reader of the run should know of how it was computed
 A_CHECKSUMS = "slt_checksums"  # the checksum of each chunk
 A_DIGEST = "slt_digest"  # of the zarr.json that it stands in
 A_ARRAYS = "slt_arrays"  # the arrays that a run must have

@@ -30,6 +30,8 @@ class Capabilities:
             called from all threads: for the compiler.
         traceable_evaluate: the same for evaluations without a gradient.
         prepare_thread: is called in each thread before the first use of `batched`.
+        release: is called in the same thread after a backward pass: lets go of the weights that
+            the loss was last called with.
         module: gives the module whose parameters, by name, are those of the loss; None where there
             is none.
         gradient: the gradient in closed form, of many chains at once; None where there is none.
@@ -41,6 +43,7 @@ class Capabilities:
     traceable: Callable[[bool], LossFn]
     traceable_evaluate: Callable[[], LossFn]
     prepare_thread: Callable[[], None] = nothing
+    release: Callable[[], None] = nothing
     module: Callable[[], nn.Module] | None = None
     gradient: Gradient | None = None
     restrict: Callable[..., Any] | None = None

@@ -147,7 +147,7 @@ class Potential:
         several = len(batches) > 1 and same_shapes(batches)
         if self.closed_form and (several or len(batches) == 1):
             return self._closed_form(position, batches)
-        return self._batched(position, batches) if several else self._loop(position, batches)
+        return self.batched(position, batches) if several else self.looped(position, batches)
 
     def _mean(
         self, vector: Tensor, batch: Batch, loss: LossFn | None = None
@@ -155,7 +155,8 @@ class Potential:
         loss = loss or self.loss
         return mean_loss(loss(self.space.unflatten(vector, self.base), batch))
 
-    def _batched(self, position: Tensor, batches: list[Batch]) -> BatchGradient:
+    def batched(self, position: Tensor, batches: list[Batch]) -> BatchGradient:
+        """Return `loss_and_grad` by one `vmap` over all rows; batches are of the same shapes."""
         stacked = {key: torch.stack([b[key] for b in batches]) for key in batches[0]}
         self.can.prepare_thread()
 
@@ -196,7 +197,8 @@ class Potential:
         counted = torch.full((len(position),), size, dtype=torch.int64, device=position.device)
         return BatchGradient(loss, torch.cat(flat, 1), counted)
 
-    def _loop(self, position: Tensor, batches: list[Batch]) -> BatchGradient:
+    def looped(self, position: Tensor, batches: list[Batch]) -> BatchGradient:
+        """Return `loss_and_grad` chain after chain."""
         found = [self.one(row, batch) for row, batch in zip(position, batches, strict=True)]
         losses, grads, counts = zip(*found, strict=True)
         every = grads[0][None] if len(grads) == 1 else torch.stack(grads)
@@ -217,7 +219,10 @@ class Potential:
         while True:
             size = min(self.fit.examples or examples, examples)
             how = self._whole if size == examples else self._parts
-            found = attempt(partial(how, row, batch, size, out))
+            try:
+                found = attempt(partial(how, row, batch, size, out))
+            finally:
+                self.can.release()
             if found is not None:
                 return found
             if size == 1:

@@ -1,8 +1,9 @@
 """The sampled coordinates, and the way from a flat vector to parameters and back.
 
 A `Space` is a list of pieces of named parameters.  Its coordinates are one float32 vector
-`[dim]`; what lies outside the pieces stays at the trained values.  A restricted run therefore
-keeps gradients, noise and metric state for the coordinates that move, and for nothing else.
+`[dim]` (float64 where one of the parameters is); what lies outside the pieces stays at the trained
+values.  A restricted run therefore keeps gradients, noise and metric state for the coordinates that
+move, and for nothing else.
 """
 
 import math
@@ -89,9 +90,10 @@ class Space:
         return sum(piece.size for piece in self.pieces)
 
     def flatten(self, params: Params) -> Tensor:
-        """Return the coordinates of `params`: float32 `[dim]`."""
+        """Return the coordinates of `params`: `[dim]`, see `dtype_of`."""
+        dtype = dtype_of({p.name: params[p.name] for p in self.pieces})
         return torch.cat(
-            [params[p.name][p.slices].detach().reshape(-1).float() for p in self.pieces]
+            [params[p.name][p.slices].detach().reshape(-1).to(dtype) for p in self.pieces]
         )
 
     def unflatten(self, vector: Tensor, base: Params) -> dict[str, Tensor]:
@@ -120,6 +122,12 @@ class Space:
             else:
                 out[piece.name] = _scatter(out[piece.name], block, piece)
         return out
+
+
+def dtype_of(params: Params) -> torch.dtype:
+    """Return the dtype in which weights are sampled: float64 where one of them is, else float32."""
+    exact = any(value.dtype == torch.float64 for value in params.values())
+    return torch.float64 if exact else torch.float32
 
 
 def _scatter(whole: Tensor, block: Tensor, piece: Piece) -> Tensor:

@@ -17,10 +17,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from slt_notebook.core.capabilities import Capabilities
+from slt_notebook.core.chunking import out_of_memory
 from slt_notebook.core.types import Batch, LossFn, Params
-from slt_notebook.errors import InputError, say
+from slt_notebook.errors import InputError, SLTError, say
 from slt_notebook.models.components.restriction import LayerRestrictor
 from slt_notebook.models.losses import require_fields
+from slt_notebook.models.modules.guard import WriteGuard
+from slt_notebook.models.modules.intake import module_of, trainable_names
 from slt_notebook.models.probes import Probe
 from slt_notebook.models.shells import Shells, shell
 from slt_notebook.models.token_losses import LARGE_LOGITS, PREFIX, REST, TokenLosses
@@ -37,6 +40,7 @@ class CausalLMLoss:
         vocabulary: number of token ids.
         longest: positions that the model can read, or None where it does not say.
         description: class of the model.
+        trainable: names of the parameters that take gradients (all, where none does).
         depth: layers that are not computed, because batches carry their output: see
             `components.prefix`.
         rest: whether an attention has one head, and batches carry what the others add: see
@@ -49,6 +53,7 @@ class CausalLMLoss:
     vocabulary: int
     longest: int | None
     description: str
+    trainable: frozenset[str] = frozenset()
     depth: int = 0
     rest: bool = False
     kind: str = field(default="text", init=False)
@@ -58,9 +63,8 @@ class CausalLMLoss:
         ids = batch["input_ids"]
         # On a GPU smaller logits cost less in one piece than in chunks.
         large = ids.device.type == "cpu" or 4 * ids.numel() * self.vocabulary > LARGE_LOGITS
-        return self._losses(
-            params, batch, "fused" if large and torch.is_grad_enabled() else "plain"
-        )
+        form = "fused" if large and torch.is_grad_enabled() else "plain"
+        return self._losses(params, batch, form, hold=True)
 
     def evaluate(self, params: Params, batch: Batch) -> Tensor:
         """Return the same without a gradient."""
@@ -77,6 +81,7 @@ class CausalLMLoss:
             traceable_evaluate=lambda: self._traceable(False, "chunked"),
             # A copy made under `vmap` would hold wrapped buffers.
             prepare_thread=partial(self.shells.prepare, eager=True),
+            release=self.shells.release,
             module=lambda: self.shells.get().get_submodule("model"),
             restrict=partial(LayerRestrictor, self),
         )
@@ -86,13 +91,21 @@ class CausalLMLoss:
         return partial(fixed._losses, form=form)
 
     def _losses(
-        self, params: Params, batch: Batch, form: str = "plain", eager: bool = False
+        self,
+        params: Params,
+        batch: Batch,
+        form: str = "plain",
+        eager: bool = False,
+        hold: bool = False,
     ) -> Tensor:
         inner = {f"model.{name}": value for name, value in params.items()}
         counted = batch["attention_mask"][:, 1:] > 0
         held = batch[PREFIX] if self.depth else None
         given = (batch["input_ids"], form, counted, held, batch[REST] if self.rest else None)
-        loss = functional_call(self.shells.get(eager), inner, given)
+        if hold:
+            loss = self.shells.holding(inner)(*given)
+        else:
+            loss = functional_call(self.shells.get(eager), inner, given)
         return torch.where(counted, loss, torch.nan)
 
     def check(self, data: Probe) -> None:
@@ -143,12 +156,7 @@ def causal_lm(model: nn.Module, dtype: torch.dtype | None = None) -> CausalLMLos
     Raises:
         InputError: not a causal LM, NaN weights, parameters that were never loaded.
     """
-    if not isinstance(model, nn.Module):
-        raise InputError(
-            say(f"a {type(model).__name__}", "a causal LM (torch.nn.Module)", "see slt.load")
-        )
-    if any(p.is_meta for p in model.parameters()):
-        raise InputError(say("a model on the meta device", "loaded weights", "load them first"))
+    model = module_of(model, "a causal LM (torch.nn.Module)", "see slt.load")
     params = trained(model, dtype)
     inner = shell(model)
     float_dtype = next((v.dtype for v in params.values() if v.is_floating_point()), torch.float32)
@@ -156,24 +164,92 @@ def causal_lm(model: nn.Module, dtype: torch.dtype | None = None) -> CausalLMLos
         if buffer.is_floating_point() and buffer.dtype != torch.float32:
             buffer.data = buffer.data.to(float_dtype)
     vocabulary = _vocabulary(model)
-    module, split = (TokenLosses(inner, split=apart) for apart in (False, True))
-    device = next(iter(params.values())).device
-    ids = (torch.arange(24, device=device) * 7919 % vocabulary).reshape(2, 12)
+    whole, split = (TokenLosses(inner, split=apart) for apart in (False, True))
+    longest = _longest(model)
     named = {f"model.{k}": v for k, v in params.items()}
-    with torch.no_grad():
+    # On copies: a forward pass may leave something behind in its module.
+    trial = shell(whole)
+    with torch.no_grad(), WriteGuard(named):
+        ids = _readable(trial, named, vocabulary, longest, type(model).__name__)
+        _check_causal(trial, named, ids, vocabulary, type(model).__name__)
+    module = split if _splits(trial, shell(split), named, ids) else whole
+    return CausalLMLoss(
+        Shells(module), params, vocabulary, longest, type(model).__name__, trainable_names(model)
+    )
+
+
+TRIED = (12, 8, 5, 4, 3, 2)
+"""Lengths of sequences that a model is tried on, until it can read one."""
+
+
+def _readable(
+    module: TokenLosses,
+    named: Mapping[str, Tensor],
+    vocabulary: int,
+    longest: int | None,
+    kind: str,
+) -> Tensor:
+    """Return ids `[2, position]` that the model can read.
+
+    Raises:
+        InputError: a model that reads none, or answers with something else than logits.
+    """
+    first: Exception | None = None
+    device = next(iter(named.values())).device
+    for length in [n for n in TRIED if longest is None or n <= longest] or [2]:
+        ids = (torch.arange(2 * length, device=device) * 7919 % vocabulary).reshape(2, length)
         try:
-            functional_call(module, named, (ids,))
-        except (TypeError, AttributeError) as cause:
-            raise InputError(
-                say(
-                    f"a {type(model).__name__} that does not answer model(input_ids=...).logits",
-                    "a Hugging Face causal LM",
-                    "use slt.supervised or slt.loss_fn for other models",
-                )
-            ) from cause
-        if _splits(module, split, named, ids):
-            module = split
-    return CausalLMLoss(Shells(module), params, vocabulary, _longest(model), type(model).__name__)
+            losses = functional_call(module, dict(named), (ids,))
+            if losses.shape == (2, length - 1):
+                return ids
+            first = first or ValueError(f"losses of shape {tuple(losses.shape)}")
+        except SLTError:
+            raise
+        except Exception as cause:  # whatever a model raises that is none of this kind
+            if out_of_memory(cause):
+                raise
+            first = first or cause
+    assert first is not None
+    why = (str(first).strip().splitlines() or [""])[0][:160]
+    raise InputError(
+        say(
+            f"a {kind} that does not answer model(input_ids=...).logits with logits "
+            f"[example, position, {vocabulary}] ({type(first).__name__}: {why})",
+            "a causal LM such as those of transformers",
+            "use slt.supervised or slt.loss_fn for other models",
+        )
+    ) from first
+
+
+def _check_causal(
+    module: TokenLosses, named: Mapping[str, Tensor], ids: Tensor, vocabulary: int, kind: str
+) -> None:
+    """Check by experiment that no loss depends on tokens that come after its own.
+
+    Raises:
+        InputError: a model that looks ahead: its losses are no log-probabilities of the text.
+    """
+    if vocabulary < 2 or ids.shape[1] < 3:
+        return
+    losses = functional_call(module, dict(named), (ids,))
+    moved = 0.0
+    for keep in {ids.shape[1] // 2, ids.shape[1] - 1, 2}:
+        for shift in (1, 1 + vocabulary // 3):
+            other = ids.clone()
+            other[:, keep:] = (other[:, keep:] + shift) % vocabulary
+            now = functional_call(module, dict(named), (other,))
+            change = (now - losses)[:, : keep - 1].abs()
+            moved = max(moved, float((change / losses[:, : keep - 1].abs().clamp(min=1)).max()))
+    eps = max(torch.finfo(v.dtype).eps for v in named.values() if v.is_floating_point())
+    if moved > 200 * eps:  # rounding differs by the values that share a product
+        raise InputError(
+            say(
+                f"a {kind}, whose losses move by {moved:.2g} when later tokens are changed",
+                "a causal LM: each position sees those before it alone",
+                "masked and encoder models have no losses of next tokens; use slt.supervised or "
+                "slt.loss_fn with a loss of your own",
+            )
+        )
 
 
 def _longest(model: nn.Module) -> int | None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from slt_notebook.core.capabilities import capabilities
 from slt_notebook.core.potential import mean_loss
-from slt_notebook.core.space import Space
+from slt_notebook.core.space import Space, dtype_of
 from slt_notebook.core.types import Batch
 from slt_notebook.errors import InputError, say
 from slt_notebook.models.losses import Loss
@@ -55,7 +55,7 @@ def hessian_trace(
     device = next(iter(loss.params.values())).device
     center = space.flatten(loss.params)
     function = capabilities(loss).batched  # it can be differentiated twice
-    tensors = data.tensors(device)
+    tensors = data.tensors(device, dtype_of(loss.params))
     size = rows or len(data)
     blocks = [{k: v[i : i + size] for k, v in tensors.items()} for i in range(0, len(data), size)]
 

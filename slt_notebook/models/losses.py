@@ -17,6 +17,7 @@ from torch.func import functional_call
 from slt_notebook.core.capabilities import Capabilities, Gradient, plain
 from slt_notebook.core.types import Batch, Params
 from slt_notebook.errors import InputError, say
+from slt_notebook.models.modules.intake import module_of, trainable_names
 from slt_notebook.models.probes import Probe
 from slt_notebook.models.shells import Shells, shell
 from slt_notebook.models.weights import HALF, moved, trained
@@ -68,36 +69,55 @@ class SupervisedLoss:
     shells: Shells
     criterion: Callable[[Any, Tensor], Tensor]
     params: Mapping[str, Tensor]
+    trainable: frozenset[str]
+    dtype: torch.dtype = torch.float32
     kind: str = field(default="array", init=False)
 
     def __call__(self, params: Params, batch: Batch) -> Tensor:
         """Losses `[example]`."""
-        output = functional_call(self.shells.get(), dict(params), (batch["inputs"],))
-        loss = self.criterion(output, batch["targets"])
-        if loss.shape != batch["targets"].shape[:1]:
+        return self._checked(self.shells.holding(params)(self._inputs(batch)), batch)
+
+    def evaluate(self, params: Params, batch: Batch) -> Tensor:
+        """Return the same without a gradient."""
+        with torch.no_grad():
+            return self._pure(params, batch)
+
+    def _pure(self, params: Params, batch: Batch) -> Tensor:
+        """Return the same in the form that can be batched and traced."""
+        output = functional_call(self.shells.get(), dict(params), (self._inputs(batch),))
+        return self._checked(output, batch)
+
+    def _inputs(self, batch: Batch) -> Tensor:
+        """Return the inputs in the dtype of the module, where they are numbers with a point."""
+        inputs = batch["inputs"]
+        return inputs.to(self.dtype) if inputs.is_floating_point() else inputs
+
+    def _checked(self, output: Any, batch: Batch) -> Tensor:
+        targets = batch["targets"]
+        if not targets.is_floating_point() and targets.dtype != torch.bool:
+            targets = targets.long()  # as classes; losses of torch take no other whole numbers
+        loss = self.criterion(output, targets)
+        if not isinstance(loss, Tensor) or loss.shape != targets.shape[:1]:
+            got = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
             raise InputError(
                 say(
-                    f"a criterion that returns shape {tuple(loss.shape)}",
-                    f"one loss per example, shape ({len(batch['targets'])},)",
+                    f"a criterion that returns {'shape ' * isinstance(loss, Tensor)}{got}",
+                    f"one loss per example, shape ({len(targets)},)",
                     "pass reduction='none' and average the rest of the axes yourself",
                 )
             )
         return loss
 
-    def evaluate(self, params: Params, batch: Batch) -> Tensor:
-        """Return the same without a gradient."""
-        with torch.no_grad():
-            return self(params, batch)
-
     @property
     def capabilities(self) -> Capabilities:
         """What the loss can do; see `core.capabilities`."""
         return Capabilities(
-            batched=self,
-            traceable=lambda batched: replace(self, shells=self.shells.of_all_threads()),
-            traceable_evaluate=lambda: replace(self, shells=self.shells.of_all_threads()),
+            batched=self._pure,
+            traceable=lambda batched: replace(self, shells=self.shells.of_all_threads())._pure,
+            traceable_evaluate=lambda: replace(self, shells=self.shells.of_all_threads())._pure,
             # A copy made under `vmap` would hold wrapped buffers.
             prepare_thread=self.shells.prepare,
+            release=self.shells.release,
             module=self.shells.get,
         )
 
@@ -171,16 +191,14 @@ def supervised(module: nn.Module, criterion: Callable[[Any, Tensor], Tensor]) ->
     Raises:
         InputError: NaN weights; later, a criterion that does not return one number per example.
     """
-    if not isinstance(module, nn.Module):
-        raise InputError(
-            say(f"a {type(module).__name__}", "a torch.nn.Module", "use slt.loss_fn for functions")
-        )
+    module = module_of(module, "a torch.nn.Module", "use slt.loss_fn for functions")
     params = trained(module)
     inner = shell(module)
     for buffer in inner.buffers():
         if buffer.dtype in HALF and buffer.device.type == "cpu":
             buffer.data = buffer.data.float()
-    return SupervisedLoss(Shells(inner), criterion, params)
+    dtype = next(v.dtype for v in params.values() if v.is_floating_point())
+    return SupervisedLoss(Shells(inner), criterion, params, trainable_names(module), dtype)
 
 
 def loss_fn(
@@ -212,7 +230,9 @@ def loss_fn(
     tensors = {}
     for name, value in params.items():
         tensor = torch.as_tensor(np.asarray(value) if not isinstance(value, Tensor) else value)
-        tensor = tensor.detach().clone().float()
+        # numpy's and Python's numbers are float64 unasked; a tensor of float64 is one on purpose.
+        exact = isinstance(value, Tensor) and value.dtype == torch.float64
+        tensor = tensor.detach().clone().to(torch.float64 if exact else torch.float32)
         if not bool(torch.isfinite(tensor).all()):
             raise InputError(
                 say(f"NaN or infinity in parameter {name!r}", "finite values", "correct w*")

@@ -6,7 +6,7 @@ right; the padding is never counted, and because attention is causal no counted 
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -28,6 +28,7 @@ class Probe:
         labels: a label for each example (its domain or class), or None.
         kind: `"text"` (fields `input_ids`, `attention_mask`) or `"array"`.
         strings: for text: token id to what it shows, for the ids that occur.
+        exact: fields that were given in float64, as they were given: for float64 networks.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Probe:
     kind: str
     labels: tuple[str, ...] | None = None
     strings: Mapping[int, str] | None = None
+    exact: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -59,9 +61,16 @@ class Probe:
         """How many losses an example has (1 for arrays)."""
         return self.fields["input_ids"].shape[1] - 1 if self.kind == "text" else 1
 
-    def tensors(self, device: torch.device | str) -> dict[str, Tensor]:
-        """Return the fields on `device`."""
-        return {name: torch.from_numpy(value).to(device) for name, value in self.fields.items()}
+    def tensors(
+        self, device: torch.device | str, dtype: torch.dtype = torch.float32
+    ) -> dict[str, Tensor]:
+        """Return the fields on `device`, with numbers in float64 for `dtype=torch.float64`."""
+        out = {}
+        for name, value in self.fields.items():
+            if dtype == torch.float64 and value.dtype.kind == "f":
+                value = np.asarray(self.exact.get(name, value), np.float64)
+            out[name] = torch.from_numpy(value).to(device)
+        return out
 
     def take(self, count: int) -> "Probe":
         """Return the first `count` examples under the same name."""
@@ -72,6 +81,7 @@ class Probe:
             self.kind,
             None if self.labels is None else self.labels[:count],
             self.strings,
+            {k: v[:count] for k, v in self.exact.items()},
         )
 
 
@@ -102,7 +112,9 @@ def array_probe(name: str, inputs: Any, targets: Any, labels: Sequence[Any] | No
     >>> array_probe("train", np.zeros((4, 3)), np.zeros(4))
     Probe('train', 4 examples, inputs[4, 3], targets[4])
     """
-    fields = {"inputs": _array(inputs), "targets": _array(targets)}
+    given = {"inputs": inputs, "targets": targets}
+    fields = {k: _array(v) for k, v in given.items()}
+    exact = {k: _numpy(v) for k, v in given.items() if _numpy(v).dtype == np.float64}
     sizes = {k: len(v) if v.ndim else -1 for k, v in fields.items()}
     if len(set(sizes.values())) != 1 or min(sizes.values()) < 1:
         raise InputError(
@@ -120,12 +132,21 @@ def array_probe(name: str, inputs: Any, targets: Any, labels: Sequence[Any] | No
         )
     ids = tuple(f"{_checked_name(name)}/{i}" for i in range(sizes["inputs"]))
     text = None if labels is None else tuple(str(label) for label in labels)
-    return Probe(name, fields, ids, "array", text)
+    return Probe(name, fields, ids, "array", text, exact=exact)
 
 
 def _array(value: Any) -> np.ndarray:
-    array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
-    return array.astype(np.float32) if array.dtype == np.float64 else array
+    """Return an array with numbers in float32: half precision and float64 are turned into it."""
+    array = _numpy(value)
+    return array.astype(np.float32) if array.dtype in (np.float64, np.float16) else array
+
+
+def _numpy(value: Any) -> np.ndarray:
+    if not isinstance(value, Tensor):
+        return np.asarray(value)
+    value = value.detach().cpu()
+    # numpy has no bfloat16.
+    return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
 
 
 def token_probe(

@@ -1,18 +1,38 @@
 """Shells: copies of a module that share its weights and take their parameters from outside."""
 
-import copy
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from slt_notebook.models.modules.copying import (
+    copy_module,
+    has_hooks,
+    own_storage,
+    without_backward_hooks,
+    without_observers,
+)
+from slt_notebook.models.modules.holding import Places
 
 
 def shell(module: nn.Module) -> nn.Module:
-    """A copy of `module` in eval mode that shares its weights' storage and needs no gradient."""
-    shared = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in module.parameters()}
-    return copy.deepcopy(module, shared).eval()
+    """A copy of `module` in eval mode that shares its weights' storage and needs no gradient.
+
+    Hooks that see gradients stay behind, and transformers' activation checkpointing is off: it
+    would save memory that the kit saves by itself.
+    """
+    with torch.inference_mode(False):
+        shared = {
+            id(p): nn.Parameter(own_storage(p.detach()), requires_grad=False)
+            for p in module.parameters()
+        }
+        made = without_backward_hooks(copy_module(module, shared).eval())
+    for part in made.modules():
+        if getattr(part, "gradient_checkpointing", False) is True:
+            part.gradient_checkpointing = False  # pyright: ignore[reportArgumentType]
+    return made
 
 
 class Shells:
@@ -44,8 +64,29 @@ class Shells:
         """
         if self._fixed is not None:
             return self._fixed
+        return self._of_thread("eager" if eager else "fused", eager)
+
+    def holding(self, params: Mapping[str, Tensor]) -> nn.Module:
+        """Return a module of this thread with `params` in place, until `release` or the next call.
+
+        For a forward pass whose backward pass may run parts of it again: see `Places`.
+        """
+        if self._fixed is not None:
+            raise RuntimeError("a module of all threads holds no weights")
+        mine: dict[str, Any] = self._here.__dict__
+        if "places" not in mine:
+            mine["places"] = Places(self._of_thread("held", False))
+        places: Places = mine["places"]
+        return places.put(params)
+
+    def release(self) -> None:
+        """Let go of the weights that `holding` of this thread was last called with."""
+        places: Places | None = self._here.__dict__.get("places")
+        if places is not None:
+            places.release()
+
+    def _of_thread(self, name: str, eager: bool) -> nn.Module:
         modules: dict[str, nn.Module] = self._here.__dict__  # of this thread alone
-        name = "eager" if eager else "fused"
         if name not in modules:
             module = shell(self._template)
             if eager:
@@ -72,6 +113,15 @@ class Shells:
         A traced function takes weights as arguments, and swaps nothing when it is called.
         """
         return Shells(self._template, self._change, self.get(eager))
+
+    @property
+    def hooked(self) -> bool:
+        """Whether the module has forward hooks of the user's."""
+        return has_hooks(self._template)
+
+    def without_hooks(self) -> "Shells":
+        """Shells without the user's forward hooks: for hooks that only look on."""
+        return Shells(without_observers(shell(self._template)), self._change)
 
     def changed(self, change: Callable[[nn.Module], None]) -> "Shells":
         """Shells with `change`, after the changes that these make."""

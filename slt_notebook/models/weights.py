@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from slt_notebook.core.types import Params
 from slt_notebook.errors import InputError, say
+from slt_notebook.models.modules.copying import own_storage
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -23,7 +24,7 @@ def trained(module: nn.Module, dtype: torch.dtype | None = None) -> dict[str, Te
     """
     out = {}
     for name, parameter in module.named_parameters():
-        value = parameter.detach()
+        value = own_storage(parameter.detach())
         if not bool(torch.isfinite(value).all()):
             bad = int((~torch.isfinite(value)).sum())
             raise InputError(

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from slt_notebook import names
 from slt_notebook.core.capabilities import capabilities
+from slt_notebook.core.space import dtype_of
 from slt_notebook.core.types import Params
 from slt_notebook.errors import InputError, nearest, say
 from slt_notebook.estimators.llc.compression import BOUND, LEVEL, TOLERANCE, crossings
@@ -144,7 +145,7 @@ class _Evaluation:
     def __init__(self, loss, data: Probe, device: torch.device, chunk: int | None):
         self.loss, self.device = loss, device
         self.rows = min(len(data), partition.probe_rows(data))
-        self.tensors = data.tensors(device)
+        self.tensors = data.tensors(device, dtype_of(loss.params))
         self.size = len(data)
         dim = sum(v.numel() for v in loss.params.values())
         work = float(dim) * self.rows * data.tokens

@@ -6,8 +6,10 @@ from typing import Any
 
 import torch
 
+from slt_notebook.core.space import dtype_of
 from slt_notebook.models.probes import Probe
 from slt_notebook.runs.execute.shared import Shared
+from slt_notebook.runs.plan import partition
 from slt_notebook.runs.plan.memory import MemoryPlan, memory_plan_of
 from slt_notebook.runs.plan.settings import Speed, from_keywords
 from slt_notebook.runs.prepare import check_inputs, device_of, layout
@@ -21,7 +23,7 @@ def memory_plan(
     data: Probe,
     *,
     probes: Sequence[Probe] = (),
-    components: str = "full",
+    components: str | None = None,
     device: str | torch.device = Speed.device,
     **settings: Any,
 ) -> MemoryPlan:
@@ -49,8 +51,9 @@ def memory_plan(
     probes = check_inputs(loss, data, probes)
     where = device_of(loss, speed)
     shared = Shared(loss, data, probes, where, chosen.probe_dtype)
-    plan = layout(shared, components, chosen, speed)
+    plan = layout(shared, partition.component_of(shared.loss, components), chosen, speed)
     return memory_plan_of(
         plan.task, shared.loss, plan.space, plan.states, data, probes,
-        data.take(1).tensors(where), where, len(plan.blocks), speed.chain_chunk,
+        data.take(1).tensors(where, dtype_of(loss.params)), where, len(plan.blocks),
+        speed.chain_chunk,
     )  # fmt: skip

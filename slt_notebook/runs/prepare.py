@@ -1,6 +1,7 @@
 """From inputs and settings to a `Run` with an open store: inputs, task, memory, store, job."""
 
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 from slt_notebook.core.compilation import compiler
 from slt_notebook.core.potential import Potential
 from slt_notebook.core.space import Space
-from slt_notebook.errors import InputError, say
+from slt_notebook.errors import ComponentError, InputError, SLTWarning, say
 from slt_notebook.models.probes import Probe
 from slt_notebook.runs.execute.evaluation import Evaluator, OwnEvaluator
 from slt_notebook.runs.execute.job import Job
@@ -86,7 +87,9 @@ class Layout:
 def layout(shared: Shared, component: str, settings: Settings, speed: Speed) -> Layout:
     """How a run of `component` is divided over workers."""
     task = plan_task(shared, component, settings)
-    space = partition.resolve(component, shared.loss, None if component == "full" else shared.parts)
+    plain = component in ("full", "trainable")
+    space = partition.resolve(component, shared.loss, None if plain else shared.parts)
+    _check_reached(shared, component, space)
     work = partition.work(space.dim, task, shared.data)
     blocks = partition.blocks(len(task.chains), speed.executor, shared.device, work)
     state = tree_leaves(task.kernel.init(torch.empty(1, space.dim, device="meta")))
@@ -94,18 +97,45 @@ def layout(shared: Shared, component: str, settings: Settings, speed: Speed) -> 
     return Layout(task, space, states, blocks)
 
 
+def _check_reached(shared: Shared, component: str, space: Space) -> None:
+    """Refuse a component on which the loss does not depend."""
+    reached = shared.reached
+    if reached is None or any(piece.name in reached for piece in space.pieces):
+        return
+    names = ", ".join(dict.fromkeys(p.name for p in space.pieces[:3]))
+    raise ComponentError(
+        say(
+            f"component {component!r}, on which the loss does not depend ({names}, ...)",
+            "weights that the forward pass reads, and through which a gradient goes back",
+            "choose another component; or look for .detach() and torch.no_grad behind it",
+        )
+    )
+
+
+def notes_on(shared: Shared, component: str) -> list[str]:
+    """Return what a reader of a run of `component` should know of its weights."""
+    frozen, total = partition.frozen(shared.loss)
+    if component == "full" and frozen:
+        return [
+            f"{frozen:,} of {total:,} coordinates are frozen (requires_grad=False) and move too; "
+            "components='trainable' leaves them at w*"
+        ]
+    return []
+
+
 def start_run(
     loss: Any,
     data: Any,
     probes: Sequence[Probe],
-    component: str,
+    component: str | None,
     settings: Settings,
     speed: Speed,
     store: str | Path | None = None,
 ) -> Run:
-    """Return a run of one component that has started."""
+    """Return a run of one component that has started; None is what takes gradients."""
     probes = check_inputs(loss, data, probes)
     shared = Shared(loss, data, probes, device_of(loss, speed), settings.probe_dtype)
+    component = partition.component_of(shared.loss, component)
     return prepare(shared, component, store, settings, speed).start()
 
 
@@ -138,6 +168,15 @@ def prepare(
         speed.chain_chunk,
     )  # fmt: skip
     memory.check()
+    notes = notes_on(shared, component)
+    if memory.fit.chains > 1 and join is None:
+        refusal = shared.refusal(inputs, space)
+        if refusal is not None:
+            rule = f"one chain after the other: vmap cannot batch this model ({refusal})"
+            memory = memory.one_by_one(rule)
+            notes.append(f"gradients are taken {rule}")
+    for note in notes:
+        warnings.warn(note, SLTWarning, stacklevel=2)
     where = store if store is not None else Path(tempfile.gettempdir()) / "run.zarr"
     check_space(Path(where).expanduser(), memory.disk)
     as_row = lambda values: torch.tensor(values, dtype=torch.float32, device=shared.device)
@@ -148,7 +187,7 @@ def prepare(
     )  # fmt: skip
     folder = store if store is not None else Path(tempfile.mkdtemp(prefix="slt-")) / "run.zarr"
     run_store = RunStore(folder)
-    run_store.open(task, shared.probes, inputs.init, space.dim)
+    run_store.open(task, shared.probes, inputs.init, space.dim, notes)
     try:
         everyone = range(len(task.chains))
         if potential.compiler is not None and run_store.resume_point(everyone)[0] < task.steps:

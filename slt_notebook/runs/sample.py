@@ -24,7 +24,7 @@ def sample(
     data: Probe | Mapping[str, Probe],
     *,
     probes: Sequence[Probe] = (),
-    components: str | Sequence[str] = "full",
+    components: str | Sequence[str] | None = None,
     checkpoints: Any = None,
     kernel: Kernel | None = Settings.kernel,
     nbeta: Floats | None = Settings.nbeta,
@@ -61,7 +61,8 @@ def sample(
         probes: examples whose losses are recorded at every draw.
         components: which coordinates move: a name of `slt.components(model)`, a glob over them
             (`"l*.h*"`), a union (`"l0.attn+l1.mlp"`) or `"param:<glob over parameters>"`.  A
-            string is one run; a **list** is one run per component, see `slt.sweep`.
+            string is one run; a **list** is one run per component, see `slt.sweep`.  None: all
+            weights that take gradients (`"trainable"`); where none or all do, `"full"`.
         checkpoints: several checkpoints of a training run, see `slt.sweep`.
         kernel: for instance `slt.SGLD(step_size=1e-3, metric=slt.RMSProp())`.
         nbeta: inverse temperature times data size, one or one per chain; n / log n by default,
@@ -103,7 +104,11 @@ def sample(
         thin=thin, batch_size=batch_size, batches=batches, seed=seed, probe_dtype=probe_dtype,
     )  # fmt: skip
     speed = Speed(device=device, chain_chunk=chain_chunk, compile=compile, executor=executor)
-    if checkpoints is not None or isinstance(data, Mapping) or not isinstance(components, str):
+    if (
+        checkpoints is not None
+        or isinstance(data, Mapping)
+        or not (components is None or isinstance(components, str))
+    ):
         return run_sweep(
             loss, data, probes, components, checkpoints, settings, speed, store, blocking, progress
         )

@@ -23,6 +23,7 @@ from slt_notebook.models.probes import Probe
 from slt_notebook.runs.execute.grouping import lockstep_groups, make_lockstep
 from slt_notebook.runs.execute.shared import Shared
 from slt_notebook.runs.handle import Run
+from slt_notebook.runs.plan import partition
 from slt_notebook.runs.plan.settings import Settings, Speed, from_keywords
 from slt_notebook.runs.prepare import check_inputs, device_of, plan_task, prepare
 from slt_notebook.runs.show import is_interactive, watch_sweep
@@ -35,7 +36,7 @@ def sweep(
     loss,
     data: Probe | Mapping[str, Probe],
     *,
-    components: str | Sequence[str] = ("full",),
+    components: str | Sequence[str] | None = None,
     checkpoints: Any = None,
     probes: Sequence[Probe] = (),
     store: str | Path | None = None,
@@ -56,7 +57,7 @@ def sweep(
             a Hugging Face model, called when its turn comes.
         data: what is sampled on; `{name: probe}` for several datasets (data-refined LLCs).
         components: names, globs and unions of `slt.components(model)`.  Each name that a glob
-            matches is a component of its own; a union `"a+b"` is one.
+            matches is a component of its own; a union `"a+b"` is one.  None as in `slt.sample`.
         checkpoints: labels such as `slt.revisions("tiny-lm")`, or `{label: loss or model}`.
         probes: as in `slt.sample`.
         store: the folder of the sweep; None keeps it in memory.
@@ -83,7 +84,7 @@ def run_sweep(
     loss: Any,
     data: Probe | Mapping[str, Probe],
     probes: Sequence[Probe],
-    components: str | Sequence[str],
+    components: str | Sequence[str] | None,
     checkpoints: Any,
     settings: Settings,
     speed: Speed,
@@ -94,7 +95,6 @@ def run_sweep(
     """See `sweep`."""
     datasets = dict(data) if isinstance(data, Mapping) else {"": data}
     points = losses_by_label(loss, checkpoints)
-    patterns = [components] if isinstance(components, str) else list(components)
     first_label = next(iter(points))
     first = loss_of(points[first_label], first_label)
     for probe in datasets.values():
@@ -103,6 +103,9 @@ def run_sweep(
         Shared, probes=probes, device=device_of(first, speed), probe_dtype=settings.probe_dtype
     )
     start = {d: share(first, probe) for d, probe in datasets.items()}
+    if components is None or isinstance(components, str):
+        components = [partition.component_of(first, components)]
+    patterns = list(components)
     known = next(iter(start.values())).parts
     chosen = component_names(known, patterns)
     folder = (

@@ -83,7 +83,8 @@ def component_names(known: Parts, patterns: Sequence[str]) -> list[str]:
     for pattern in patterns:
         if not isinstance(pattern, str):
             raise InputError(say(f"component {pattern!r}", "a name", "pass a string"))
-        chosen |= dict.fromkeys(["full"] if pattern.strip() == "full" else known.expand(pattern))
+        plain = pattern.strip() in known.known
+        chosen |= dict.fromkeys([pattern.strip()] if plain else known.expand(pattern))
     whole: dict[tuple, str] = {}
     for name in chosen:
         pieces = tuple(sorted(known.resolve(name).pieces, key=repr))

@@ -132,6 +132,7 @@ def _what(run: Result, data: xr.Dataset) -> list[tuple[str, str]]:
         ("model fingerprint", run.attrs.get(names.A_MODEL)),
         ("made", run.attrs.get(names.A_CREATED)),
         ("versions", versions),
+        ("note", "; ".join(map(str, run.attrs.get(names.A_NOTES, ())))),
     ]
     return [(key, str(value)) for key, value in pairs if value not in (None, "")]
 

@@ -121,7 +121,7 @@ def test_other_settings_are_refused_with_the_difference(swept, points):
     other = slt.sample(points["step3"], data, store=folder / "x.zarr", **{**FAST, "gamma": 1.0})
     index = json.loads((folder / names.SWEEP_INDEX).read_text())
     row = {"dataset": "", "checkpoint": "step3", "component": "odd", "path": "x.zarr"}
-    changed = {**index, "runs": [*index["runs"], row]}
+    changed = {names.A_SCHEMA: names.SCHEMA, "runs": [*index["runs"], row]}
     (folder / names.SWEEP_INDEX).write_text(json.dumps(changed))
     try:
         with pytest.raises(slt.StoreMismatch, match="cannot be compared"):

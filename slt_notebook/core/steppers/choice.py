@@ -1,5 +1,7 @@
 """The choice of a stepper: one function, asked once before the sampler loop starts."""
 
+import torch
+
 from slt_notebook.core.kernels.metrics import Identity, RMSProp
 from slt_notebook.core.kernels.sgld import SGLD
 from slt_notebook.core.potential import Potential
@@ -27,6 +29,8 @@ def choose_stepper(
         chains: their indices.
         ask: whether the host may read values of a step.
     """
+    if potential.center.dtype != torch.float32:  # the fast forms are of float32
+        return Reference(potential, seed, chains, ask)
     if potential.center.is_cuda:
         # A CPU imports nothing from the files of the GPU.
         from slt_notebook.core.steppers import fused

@@ -65,7 +65,8 @@ def divergence(
         finite_grad: whether the gradient of U is finite.
         finite_position: whether the new position is finite.
     """
-    bad_loss = ~loss.isfinite() | (counted < expected)
+    # As it is stored: a loss of a float64 network may be finite, and no float32 number.
+    bad_loss = ~loss.float().isfinite() | (counted < expected)
     code = torch.zeros_like(finite_grad, dtype=torch.int8)
     code = torch.where(finite_position, code, names.STATUS_POSITION)
     code = torch.where(finite_grad, code, names.STATUS_GRADIENT)

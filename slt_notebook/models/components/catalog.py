@@ -1,6 +1,8 @@
 """The components of a model, by name.
 
-    full  embed  positions  unembed  final_norm  rest          the whole; what is in no layer
+    full  trainable  lora                                      the whole; what takes gradients;
+                                                               adapters
+    embed  positions  unembed  final_norm  rest                what is in no layer
     l0  l0.attn  l0.mlp  l0.norm                               layers and their parts
     l0.h3   l0.kv1   l0.g1   l0.shared                         heads; keys and values that heads of
                                                                a group share; the whole group; what
@@ -9,7 +11,9 @@ Patterns: globs over these names (`"l*.h*"`), unions (`"l0.attn+l1.mlp"`), the f
 globs over parameters (`"param:*q_proj*"`): see `patterns`.  Heads are found in `ownership`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +27,8 @@ from slt_notebook.models.components import ownership
 from slt_notebook.models.components.layers import TOKENS, find_layers
 from slt_notebook.models.components.patterns import Component, Heads, Parts, layer_of, whole
 from slt_notebook.models.components.recording import Call
+from slt_notebook.models.modules.intake import trainable_names
+from slt_notebook.models.modules.unwrapping import unwrapped
 from slt_notebook.models.shells import shell
 
 if TYPE_CHECKING:
@@ -52,9 +58,36 @@ def parts(model: Any, *, heads: bool = True) -> Parts:
             )
         return _plain({n: tuple(v.shape) for n, v in model.params.items()})
     shapes = {n: tuple(p.shape) for n, p in module.named_parameters()}
-    if not _is_causal_lm(module):
-        return _plain(shapes)
-    return _causal_lm(shell(module), shapes, heads)
+    causal = _is_causal_lm(module)
+    found = _causal_lm(shell(module), shapes, heads) if causal else _plain(shapes)
+    trainable = getattr(model, "trainable", None)
+    if trainable is None:
+        trainable = trainable_names(module)
+    return replace(found, known=_with_chosen(found, trainable))
+
+
+def _with_chosen(found: Parts, trainable: Collection[str]) -> dict[str, Component]:
+    """Return the components with those that are chosen by what is trained: "trainable", "lora"."""
+    known = dict(found.known)
+    whole_model = known.pop("full")
+    frozen = sum(p.size for p in whole_model.pieces if p.name not in trainable)
+    first = {"full": whole_model}
+    if frozen:
+        note = f"{frozen:,} of its coordinates are frozen (requires_grad=False)"
+        first["full"] = replace(whole_model, note=note)
+        first["trainable"] = _chosen("trainable", found, trainable)
+    adapters = [n for n in found.shapes if re.search(r"(^|\.)lora_", n)]
+    if adapters:
+        first["lora"] = _chosen("lora", found, adapters)
+    return first | known
+
+
+def _chosen(name: str, found: Parts, chosen: Collection[str]) -> Component:
+    shapes = {n: s for n, s in found.shapes.items() if n in chosen}
+    layers = [layer_of(n, found.layers) for n in shapes]
+    known = [layer for layer in layers if layer is not None]
+    first = min(known) if known and len(known) == len(layers) else None
+    return Component(name, name, _wholes(list(shapes), shapes), first_layer=first)
 
 
 def components(model: Any) -> "pd.DataFrame":
@@ -98,6 +131,7 @@ def components(model: Any) -> "pd.DataFrame":
 
 
 def _module_of(model: Any) -> nn.Module | None:
+    model = unwrapped(model)
     if isinstance(model, nn.Module):
         return model
     inside = capabilities(model).module

@@ -165,7 +165,7 @@ class Parts:
         if name in self.known:
             return [name]
         found = [n for n, _ in self._listed(name) if fnmatch.fnmatchcase(n, name)]
-        found = [n for n in found if n != "full"]
+        found = [n for n in found if n not in ("full", "trainable", "lora")]
         if not found:
             known = self._names(name)
             raise ComponentError(

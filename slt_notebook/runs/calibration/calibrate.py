@@ -24,8 +24,10 @@ from slt_notebook.runs.calibration import validation
 from slt_notebook.runs.calibration.grid import curvature, run_grid
 from slt_notebook.runs.calibration.result import Calibration, choose, failed
 from slt_notebook.runs.calibration.verdicts import SCREENED, SURE, tally
+from slt_notebook.runs.plan import partition
 from slt_notebook.runs.plan.settings import Settings, Speed
 from slt_notebook.runs.plan.task import default_kernel
+from slt_notebook.runs.prepare import check_inputs
 
 SHARES = (1.0, 0.5, 0.25)
 """Step sizes of a grid, as shares of 1 / (nbeta h + gamma), h the largest curvature at w*."""
@@ -36,7 +38,7 @@ def calibrate(
     loss,
     data: Probe,
     *,
-    components: str = "full",
+    components: str | None = None,
     kernel: Kernel | None = None,
     nbetas: Sequence[float] | None = None,
     gammas: Sequence[float] | None = None,
@@ -104,6 +106,8 @@ def calibrate(
     Raises:
         InputError: a metric that adapts, or values out of range.
     """
+    check_inputs(loss, data, ())
+    components = partition.component_of(loss, components)
     size = len(data)
     batch = batch_size or (size if size <= 64 else 32)
     steps = steps or (1000 if batch == size else 400)

@@ -15,6 +15,7 @@ from slt_notebook.core import streams
 from slt_notebook.core.potential import Potential
 from slt_notebook.models.probes import Probe
 from slt_notebook.runs.calibration.verdicts import judge, look
+from slt_notebook.runs.execute.shared import Shared
 from slt_notebook.runs.plan import partition
 from slt_notebook.runs.plan.settings import Settings, Speed
 from slt_notebook.runs.prepare import device_of, start_run
@@ -27,14 +28,14 @@ def curvature(
 ) -> float:
     """The largest eigenvalue, by size, of the Hessian of the mean loss of some examples at w*."""
     where = device_of(loss, speed)
-    here = loss.to(where)
+    here = Shared(loss, data, (), where).loss
     space = partition.resolve(component, here)
     center = space.flatten(here.params)
     one = torch.ones(1, device=where)
     potential = Potential(here, space, here.params, center, one, one * 0)
     rows = streams.batch(seed, 0, 0, examples, len(data), streams.CONTROL)
     index = torch.from_numpy(np.asarray(rows)).to(where)
-    batch = {key: value[index] for key, value in data.tensors(where).items()}
+    batch = {key: value[index] for key, value in data.tensors(where, center.dtype).items()}
     vector = streams.noise(seed, (0,), 0, space.dim, where, streams.CONTROL)[0]
     reach = 1e-3 * max(float(center.norm()), 1.0)
     value = 0.0

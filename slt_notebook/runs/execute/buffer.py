@@ -114,7 +114,7 @@ class Buffer:
         """
         self.wait_for_write()
         stack = {
-            k: torch.stack(v, 1).cpu().numpy()
+            k: torch.stack(v, 1).float().cpu().numpy()
             for k, v in {**self.per_step, **self.per_draw}.items()
             if v
         }

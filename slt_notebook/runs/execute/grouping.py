@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 
+import torch
+
 from slt_notebook.core.capabilities import capabilities
+from slt_notebook.core.space import dtype_of
 from slt_notebook.runs.execute.lockstep import Lockstep
 from slt_notebook.runs.execute.shared import Shared
 from slt_notebook.runs.plan import partition
@@ -47,13 +50,14 @@ def lockstep_groups(
 def _largest_group(shared: Shared, task: Task, speed: Speed) -> int:
     """How many runs may be in one group."""
     single = speed.executor is not None or speed.chain_chunk is not None or bool(speed.compile)
+    single |= dtype_of(shared.loss.params) != torch.float32
     single |= task.probe_dtype != "float32" or shared.device.type != "cpu"
     count = len(task.chains)
     if single or count < 2 or capabilities(shared.loss).gradient is not None:
         return 1
     size = sum(value.numel() for value in shared.loss.params.values())
     work = partition.work(size, task, shared.data)
-    if work >= partition.SMALL:
+    if work >= partition.SMALL or shared.batching_refusal is not None:
         return 1
     rows = min(ROWS, BYTES // (32 * size), int(GROUP_WORK * partition.SMALL / work))
     return max(1, rows // count)

@@ -13,13 +13,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from slt_notebook.core.batching import refusal
 from slt_notebook.core.capabilities import capabilities
-from slt_notebook.core.space import Space
+from slt_notebook.core.potential import Potential
+from slt_notebook.core.space import Space, dtype_of
 from slt_notebook.core.types import Batch
 from slt_notebook.models.components.catalog import parts
 from slt_notebook.models.components.patterns import Component, Parts
 from slt_notebook.models.components.restriction import Restricted, Restrictor
 from slt_notebook.models.half_precision import probe_loss
+from slt_notebook.models.modules.trial import try_out
 from slt_notebook.models.probes import Probe
 from slt_notebook.models.weights import fingerprint
 from slt_notebook.runs.execute.baseline import Baseline
@@ -69,11 +72,34 @@ class Shared:
             probes: what is measured.
             device: where it is computed.
             probe_dtype: of the products when probes are measured.
+
+        Raises:
+            InputError: a loss that is no differentiable function of its weights: see `try_out`.
         """
-        self.loss, self.probe_dtype = loss.to(device), probe_dtype
+        loss = loss.to(device)
+        self._dtype = dtype_of(loss.params)
+        few = data.take(2).tensors(device, self._dtype)
+        trial = try_out(loss, few, differentiable=capabilities(loss).gradient is None)
+        self.loss, self.reached, self.probe_dtype = trial.loss, trial.reached, probe_dtype
         self.data, self.probes, self.device = data, tuple(probes), device
         self._known: Parts | None = None
         self._depth, self._after = 0, None  # the last inputs after some layers, and how many
+
+    @cached_property
+    def batching_refusal(self) -> str | None:
+        """Why gradients of the whole model cannot be batched by `vmap`; None where they can."""
+        return self.refusal(self.whole, Space.of(self.loss.params))
+
+    def refusal(self, inputs: Inputs, space: Space) -> str | None:
+        """Why gradients in `space` cannot be batched by `vmap`; None where they can."""
+        one = torch.ones(2, device=self.device)
+        potential = Potential(
+            inputs.loss, space, inputs.loss.params, space.flatten(inputs.loss.params), one, one
+        )
+        if potential.closed_form:
+            return None
+        few = {key: value[:2] for key, value in inputs.data.items()}
+        return refusal(potential, few)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -111,8 +137,9 @@ class Shared:
 
     @cached_property
     def _tensors(self) -> Restricted:
-        data = self.data.tensors(self.device)
-        return Restricted(self.loss, data, {p.name: p.tensors(self.device) for p in self.probes})
+        data = self.data.tensors(self.device, self._dtype)
+        probes = {p.name: p.tensors(self.device, self._dtype) for p in self.probes}
+        return Restricted(self.loss, data, probes)
 
     @cached_property
     def _restrictor(self) -> Restrictor | None:

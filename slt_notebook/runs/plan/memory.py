@@ -6,13 +6,14 @@ that its backward pass would keep are added up.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
 
+from slt_notebook.core.capabilities import capabilities
 from slt_notebook.core.chunking import Fit, out_of_memory
 from slt_notebook.core.reductions import LONG
 from slt_notebook.core.space import Space
@@ -86,6 +87,12 @@ class MemoryPlan:
             f"Gradients: {_text(self.rule)}; probes: up to {self.fit.rows} examples at once."
             f"{notes}</p>"
         )
+
+    def one_by_one(self, rule: str) -> "MemoryPlan":
+        """Return the plan of the same run whose chains are not batched, for the reason `rule`."""
+        fit = Fit(1, self.fit.examples, self.fit.rows)
+        fit.halved.append(rule)
+        return replace(self, fit=fit, rule=rule)
 
     def check(self) -> None:
         """Refuses a run that does not fit.
@@ -220,4 +227,6 @@ def activations(loss: Any, space: Space, params: Params, batch: Batch) -> tuple[
                 "use a smaller component, shorter sequences or another device",
             )
         ) from error
+    finally:
+        capabilities(loss).release()
     return sum(seen.values()), max(seen.values(), default=0)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from slt_notebook.core.space import Space
-from slt_notebook.errors import InputError, say
+from slt_notebook.errors import ComponentError, InputError, say
 from slt_notebook.models.components.catalog import parts
 from slt_notebook.models.components.patterns import Parts
 from slt_notebook.models.probes import Probe
@@ -66,11 +66,40 @@ def resolve(component: str, loss: Any, known: Parts | None = None) -> Space:
         known: the model's components, where they were derived already.
 
     Raises:
-        ComponentError: a name that means nothing, a glob that matches nothing, parts that overlap.
+        ComponentError: a name that means nothing, a glob that matches nothing, parts that overlap,
+            or weights that are whole numbers.
     """
     if component == "full":
-        return Space.of(loss.params)
-    return (known or parts(loss)).space(component)
+        space = Space.of(loss.params)
+    elif component == "trainable":
+        space = Space.of(loss.params, [n for n in loss.params if n in trainable(loss)])
+    else:
+        space = (known or parts(loss)).space(component)
+    for piece in space.pieces:
+        if not loss.params[piece.name].is_floating_point():
+            got = f"component {component!r}, with whole numbers in {piece.name!r}"
+            do = "choose a component without them: components='trainable'"
+            raise ComponentError(say(got, "real weights (those of quantized layers are not)", do))
+    return space
+
+
+def trainable(loss: Any) -> frozenset[str]:
+    """Return the names of the weights that take gradients: of all of them, where none is frozen."""
+    return getattr(loss, "trainable", None) or frozenset(loss.params)
+
+
+def frozen(loss: Any) -> tuple[int, int]:
+    """Return how many coordinates of a loss are frozen, and how many it has."""
+    moves = trainable(loss)
+    total = sum(v.numel() for v in loss.params.values())
+    return sum(v.numel() for n, v in loss.params.items() if n not in moves), total
+
+
+def component_of(loss: Any, component: str | None) -> str:
+    """Return the component of a run that may leave it to the model: what takes gradients."""
+    if component is not None:
+        return component
+    return "trainable" if frozen(loss)[0] else "full"
 
 
 def probe_rows(probe: Probe) -> int:

@@ -43,7 +43,12 @@ def versions() -> dict[str, str]:
 
 
 def create(
-    path: Path, task: Task, probes: Sequence[Probe], init: Mapping[str, np.ndarray], dim: int
+    path: Path,
+    task: Task,
+    probes: Sequence[Probe],
+    init: Mapping[str, np.ndarray],
+    dim: int,
+    notes: Sequence[str] = (),
 ) -> None:
     """Make the store of a run at `path`, whole or not at all.
 
@@ -53,6 +58,7 @@ def create(
         probes: what is recorded.
         init: losses at w* of each probe, by its name.
         dim: number of sampled coordinates.
+        notes: what a reader of the run should know.
     """
     # Made beside its place and moved there whole: a run killed here leaves no half store.
     new = path.with_name(f".{path.name}.new")
@@ -69,6 +75,7 @@ def create(
             names.A_VERSIONS: json.dumps(versions()),
             names.A_MODEL: task.model,
             names.A_CREATED: datetime.now(UTC).isoformat(timespec="seconds"),
+            **({names.A_NOTES: list(notes)} if notes else {}),
             names.A_CHECKSUMS: "crc32c",
             names.A_ARRAYS: sealed.array_paths(new, {}),
         }

@@ -46,7 +46,12 @@ class RunStore:
     # Opening ------------------------------------------------------------------------------------
 
     def open(
-        self, task: Task, probes: Sequence[Probe], init: Mapping[str, np.ndarray], dim: int
+        self,
+        task: Task,
+        probes: Sequence[Probe],
+        init: Mapping[str, np.ndarray],
+        dim: int,
+        notes: Sequence[str] = (),
     ) -> str:
         """Create the store, or find out what to do with the one that is there.
 
@@ -55,6 +60,7 @@ class RunStore:
             probes: what is recorded.
             init: losses at w* of each probe, by its name.
             dim: number of sampled coordinates.
+            notes: what a reader of the run should know, kept in a new store.
 
         Returns:
             `"new"`, `"same"` or `"more"`.
@@ -69,7 +75,7 @@ class RunStore:
             if self.path.exists() and any(self.path.iterdir()):
                 return self._reopen(task, probes)
             with writing(self.path):
-                layout.create(self.path, task, probes, init, dim)
+                layout.create(self.path, task, probes, init, dim, notes)
             self._group = zarr.open_group(str(self.path), mode="r+")
             return "new"
         except BaseException:

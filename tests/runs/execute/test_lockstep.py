@@ -169,7 +169,7 @@ def test_a_component_that_diverges_leaves_the_others_as_they_are(text, asked):
     """Weights of one head enter the loss through exp of their size: its chains overflow."""
 
     def function(params, batch):
-        out = batch["inputs"] @ params["a"] + params["b"].sum()
+        out = batch["inputs"] @ params["a"] + params["b"].sum() + 0 * params["c"].sum()
         return out.square() + (params["b"].abs().sum() * 200).exp()
 
     loss = slt.loss_fn({"a": np.zeros(3), "b": np.zeros(2), "c": np.zeros(1)}, function)

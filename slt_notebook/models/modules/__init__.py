@@ -1,0 +1,1 @@
+"""Modules that users bring: found inside wrappers, copied, and watched while they are tried."""
