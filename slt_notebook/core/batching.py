@@ -5,6 +5,8 @@ functions, buffers that a forward pass changes); and nothing says that one which
 numbers.  So both are tried, on two chains and a few examples, before a run relies on it.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -30,7 +32,10 @@ def refusal(potential: Potential, batch: Batch) -> str | None:
     position = center + AWAY * size * noise.to(center)
     count = len(next(iter(batch.values())))
     half = max(1, count // 2)
-    batches = [{k: v[:half] for k, v in batch.items()}, {k: v[-half:] for k, v in batch.items()}]
+    batches: list[Batch] = [
+        {k: v[:half] for k, v in batch.items()},
+        {k: v[-half:] for k, v in batch.items()},
+    ]
     try:
         batched = potential.batched(position, batches)
     except Exception as error:  # whatever a model raises under vmap
@@ -46,7 +51,7 @@ def _difference(batched: BatchGradient, looped: BatchGradient, size: float) -> s
     tolerance = max(1e-3, 1e4 * eps)  # float32 rounding of a long sum, at most
     loss = _relative(batched.loss, looped.loss, 1e-6)
     # A gradient that vanishes is nothing but rounding, of terms of about loss / weight.
-    rounding = 100 * eps * float(looped.loss.double().norm()) / size
+    rounding = 100 * eps * _norm(looped.loss) / size
     grad = _relative(batched.grad, looped.grad, rounding)
     if loss <= tolerance and grad <= 10 * tolerance:
         return None
@@ -54,8 +59,12 @@ def _difference(batched: BatchGradient, looped: BatchGradient, size: float) -> s
 
 
 def _relative(found: Tensor, expected: Tensor, least: float) -> float:
-    found, expected = found.double(), expected.double()
     if not bool(expected.isfinite().all()):
         return 0.0  # a run of such a loss ends by itself, with the cause
-    scale = expected.norm().clamp(min=max(least, torch.finfo(torch.float32).tiny))
-    return float(((found - expected).norm() / scale).nan_to_num(nan=torch.inf))
+    apart = _norm(found.double() - expected.double())
+    scale = max(_norm(expected), least, torch.finfo(torch.float32).tiny)
+    return apart / scale if math.isfinite(apart) else math.inf
+
+
+def _norm(values: Tensor) -> float:
+    return float(values.double().square().sum().sqrt())

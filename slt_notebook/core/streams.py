@@ -45,7 +45,7 @@ def noise(
     stream: int = NOISE,
 ) -> Tensor:
     """Return standard normals `[chain, dim]`; row c depends on (seed, chains[c], step) alone."""
-    rows = torch.empty(len(chains), dim, device=device)
+    rows = torch.empty(len(chains), dim, device=device, dtype=torch.float32)
     for row, chain in zip(rows, chains, strict=True):
         row.normal_(generator=generator(seed, chain, step, device, stream))
     return rows

@@ -1,11 +1,14 @@
 """Values and protocols that pass between the parts of a sampler: batches, metrics, kernels."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from torch import Tensor
+
+from slt_notebook.parsing import numbers
 
 Params = Mapping[str, Tensor]
 """Parameter name to tensor: what a loss function is a function of."""
@@ -129,6 +132,26 @@ class Kernel(Protocol):
         Shape of `gamma [chain, 1]` times `scale`; NaN where there is no stationary law.
         """
         ...
+
+
+def read_numbers(made: Any) -> None:
+    """Replace the numbers in the fields of a kernel or metric by Python's own, in `__post_init__`.
+
+    Users bring them as text from YAML, as tensors, and as numpy's.
+
+    Raises:
+        InputError: a field that holds no number, and has one as its default.
+    """
+    for field in dataclasses.fields(made):
+        value = getattr(made, field.name)
+        if isinstance(field.default, bool) or not isinstance(field.default, int | float):
+            continue
+        if type(value) in (int, float):
+            continue
+        found = numbers(field.name, value)
+        # A list in a kernel that comes back from JSON would not compare equal.
+        plain = tuple(found) if isinstance(found, list) else found
+        object.__setattr__(made, field.name, plain)
 
 
 def column(value: Any, like: Tensor) -> Tensor:

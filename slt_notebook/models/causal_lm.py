@@ -18,6 +18,7 @@ from torch.func import functional_call
 
 from slt_notebook.core.capabilities import Capabilities
 from slt_notebook.core.chunking import out_of_memory
+from slt_notebook.core.modes import in_plain_modes
 from slt_notebook.core.types import Batch, LossFn, Params
 from slt_notebook.errors import InputError, SLTError, say
 from slt_notebook.models.components.restriction import LayerRestrictor
@@ -138,6 +139,7 @@ class CausalLMLoss:
         return replace(self, shells=self.shells.to(device), params=moved(self.params, device))
 
 
+@in_plain_modes
 def causal_lm(model: nn.Module, dtype: torch.dtype | None = None) -> CausalLMLoss:
     """The per-token loss of any Hugging Face causal LM, as a pure function of its parameters.
 
@@ -183,7 +185,7 @@ TRIED = (12, 8, 5, 4, 3, 2)
 
 
 def _readable(
-    module: TokenLosses,
+    module: nn.Module,
     named: Mapping[str, Tensor],
     vocabulary: int,
     longest: int | None,
@@ -222,7 +224,7 @@ def _readable(
 
 
 def _check_causal(
-    module: TokenLosses, named: Mapping[str, Tensor], ids: Tensor, vocabulary: int, kind: str
+    module: nn.Module, named: Mapping[str, Tensor], ids: Tensor, vocabulary: int, kind: str
 ) -> None:
     """Check by experiment that no loss depends on tokens that come after its own.
 
@@ -233,7 +235,7 @@ def _check_causal(
         return
     losses = functional_call(module, dict(named), (ids,))
     moved = 0.0
-    for keep in {ids.shape[1] // 2, ids.shape[1] - 1, 2}:
+    for keep in {max(2, ids.shape[1] // 2), ids.shape[1] - 1, 2}:
         for shift in (1, 1 + vocabulary // 3):
             other = ids.clone()
             other[:, keep:] = (other[:, keep:] + shift) % vocabulary
@@ -273,7 +275,7 @@ def _vocabulary(model: Any) -> int:
         ) from cause
 
 
-def _splits(whole: TokenLosses, split: TokenLosses, named: dict[str, Tensor], ids: Tensor) -> bool:
+def _splits(whole: nn.Module, split: nn.Module, named: dict[str, Tensor], ids: Tensor) -> bool:
     """Whether trunk and unembedding, called apart, give the losses of the whole model.
 
     They do not where logits are scaled or capped after the unembedding; then full logits are used.
@@ -281,7 +283,7 @@ def _splits(whole: TokenLosses, split: TokenLosses, named: dict[str, Tensor], id
     of the unembedding thirty times as large.
     """
     try:
-        model: Any = split.model
+        model: Any = split.get_submodule("model")
         head = model.get_output_embeddings().weight
         names = {f"model.{k}" for k, v in model.named_parameters() if v is head}
         louder = {k: v * 30 if k in names else v for k, v in named.items()}

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from slt_notebook.core.capabilities import capabilities
+from slt_notebook.core.modes import in_plain_modes
 from slt_notebook.core.potential import mean_loss
 from slt_notebook.core.space import Space, dtype_of
 from slt_notebook.core.types import Batch
@@ -24,6 +25,7 @@ class Trace(NamedTuple):
     stderr: float
 
 
+@in_plain_modes
 def hessian_trace(
     loss: Loss, data: Probe, *, vectors: int = 8, rows: int | None = None, seed: int = 0
 ) -> Trace:

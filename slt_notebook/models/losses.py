@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from slt_notebook.core.capabilities import Capabilities, Gradient, plain
+from slt_notebook.core.modes import in_plain_modes
 from slt_notebook.core.types import Batch, Params
 from slt_notebook.errors import InputError, say
 from slt_notebook.models.modules.intake import module_of, trainable_names
@@ -174,6 +175,7 @@ def require_fields(data: Probe, fields: tuple[str, ...], maker: str) -> None:
         )
 
 
+@in_plain_modes
 def supervised(module: nn.Module, criterion: Callable[[Any, Tensor], Tensor]) -> SupervisedLoss:
     """Return the loss of any torch module on (inputs, targets).
 
@@ -201,6 +203,7 @@ def supervised(module: nn.Module, criterion: Callable[[Any, Tensor], Tensor]) ->
     return SupervisedLoss(Shells(inner), criterion, params, trainable_names(module), dtype)
 
 
+@in_plain_modes
 def loss_fn(
     params: Mapping[str, Any],
     function: Callable[[Params, Batch], Tensor],

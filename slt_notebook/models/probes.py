@@ -5,6 +5,7 @@ right; the padding is never counted, and because attention is causal no counted 
 """
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -85,6 +86,10 @@ class Probe:
         )
 
 
+LONGEST_NAME = 200
+"""Bytes of a probe's name: file systems allow 255 for the name of a folder."""
+
+
 def _checked_name(name: str) -> str:
     if (
         not isinstance(name, str)
@@ -94,6 +99,9 @@ def _checked_name(name: str) -> str:
         raise InputError(
             say(f"the probe name {name!r}", "letters, digits, - and _", "pass name='train'")
         )
+    if len(name.encode()) > LONGEST_NAME:
+        got = f"a probe name of {len(name.encode())} bytes"
+        raise InputError(say(got, f"at most {LONGEST_NAME}: a folder has it", "shorten it"))
     return name
 
 
@@ -131,7 +139,7 @@ def array_probe(name: str, inputs: Any, targets: Any, labels: Sequence[Any] | No
             say(f"{len(labels)} labels", f"{sizes['inputs']}", "pass a label for each example")
         )
     ids = tuple(f"{_checked_name(name)}/{i}" for i in range(sizes["inputs"]))
-    text = None if labels is None else tuple(str(label) for label in labels)
+    text = None if labels is None else tuple(readable(str(label)) for label in labels)
     return Probe(name, fields, ids, "array", text, exact=exact)
 
 
@@ -157,7 +165,8 @@ def token_probe(
     Args:
         name: of the probe in the store.
         token_ids: `[example, position]` integers, or a list of lists of any lengths (padded here,
-            on the right, and the padding not counted).
+            on the right, and the padding not counted); or what a tokenizer returns, `input_ids`
+            with their `attention_mask`, padded on either side.
         tokenizer: for the strings; without one a token shows as its number.
         labels: one per example, kept as a coordinate.
 
@@ -167,7 +176,7 @@ def token_probe(
     >>> token_probe("train", [[5, 1, 2], [3, 4]])
     Probe('train', 2 examples, input_ids[2, 3], attention_mask[2, 3])
     """
-    rows = [np.asarray(_array(row)) for row in token_ids]
+    rows = _rows(token_ids)
     if not rows:
         raise InputError(say("no sequences", "at least one", "pass a list of lists of ids"))
     for number, row in enumerate(rows):
@@ -194,12 +203,42 @@ def token_probe(
         ids[i, : len(row)], mask[i, : len(row)] = row, 1
     strings = _strings(tokenizer, np.unique(ids[mask == 1]).tolist())
     names = tuple(f"{_checked_name(name)}/{i}" for i in range(len(rows)))
-    text = None if labels is None else tuple(str(label) for label in labels)
+    text = None if labels is None else tuple(readable(str(label)) for label in labels)
     if text is not None and len(text) != len(rows):
         raise InputError(
             say(f"{len(text)} labels", f"{len(rows)}", "pass a label for each example")
         )
     return Probe(name, {"input_ids": ids, "attention_mask": mask}, names, "text", text, strings)
+
+
+def _rows(token_ids: Any) -> list[np.ndarray]:
+    """Return the ids of each sequence, without padding.
+
+    Raises:
+        InputError: a mask that does not fit, or with holes.
+    """
+    mask = None
+    if hasattr(token_ids, "keys"):
+        if "input_ids" not in token_ids:
+            raise InputError(
+                say(f"fields {sorted(token_ids.keys())}", "'input_ids'", "pass the tokenizer's")
+            )
+        mask = token_ids.get("attention_mask")
+        token_ids = token_ids["input_ids"]
+    rows = [_array(row) for row in token_ids]
+    if mask is None:
+        return rows
+    kept = []
+    masks = [_array(m) for m in mask]
+    for number, row in enumerate(rows):
+        seen = masks[number] != 0 if number < len(masks) else np.zeros(0, bool)
+        places = np.flatnonzero(seen)
+        if seen.shape != row.shape or (len(places) and np.ptp(places) >= len(places)):
+            got = f"the attention mask of sequence {number}: {seen.astype(int).tolist()}"
+            expected = f"{len(row)} of 0 and 1, with all padding at the ends"
+            raise InputError(say(got, expected, "pass the mask that the tokenizer gave"))
+        kept.append(row[seen])
+    return kept
 
 
 def text_probe(
@@ -278,8 +317,26 @@ def token_string(tokenizer: Any, token_id: int) -> str:
     token = tokenizer.convert_ids_to_tokens(int(token_id))
     if token is None:
         return f"⟨{token_id}⟩"
-    if int(token_id) in tokenizer.all_special_ids:
-        return token
+    # Added tokens are kept as people wrote them, also in tokenizers that write bytes as letters.
+    added = int(token_id) in getattr(tokenizer, "added_tokens_decoder", {})
+    if added or int(token_id) in tokenizer.all_special_ids:
+        return readable(token)
+    return readable(_decoded(tokenizer, token))
+
+
+def readable(text: str) -> str:
+    """Return a text that can be stored: halves of surrogate pairs are shown by their numbers.
+
+    >>> readable("a\ud83d")
+    'a⟨U+D83D⟩'
+    """
+    return _HALF_PAIR.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text)
+
+
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
+
+
+def _decoded(tokenizer: Any, token: str) -> str:
     if token.startswith("<0x") and token.endswith(">") and len(token) == 6:
         return _show(bytes([int(token[3:5], 16)]))
     if all(c in _BYTES for c in token) and _byte_level(tokenizer):

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from slt_notebook.core.capabilities import capabilities
+from slt_notebook.core.modes import in_plain_modes
 from slt_notebook.core.space import Space
 from slt_notebook.errors import InputError, nearest, say
 from slt_notebook.models.losses import Loss, SupervisedLoss
@@ -24,6 +25,7 @@ from slt_notebook.models.shells import shell
 _COLUMNS = 1 << 16  # coordinates whose products are summed at once, in float64
 
 
+@in_plain_modes
 def activation_kernel(
     module: nn.Module | SupervisedLoss, probe: Probe, *, layer: str | None = None, rows: int = 64
 ) -> np.ndarray:
@@ -71,6 +73,7 @@ def activation_kernel(
     return _cosine(torch.cat(found))
 
 
+@in_plain_modes
 def gradient_kernel(
     loss: Loss, probe: Probe, *, normalize: bool = True, max_bytes: int = 4 * 2**30
 ) -> np.ndarray:
@@ -100,7 +103,7 @@ def gradient_kernel(
         )
     batch = probe.tensors("cpu")
     center = space.flatten(loss.params).cpu()
-    gradients = torch.empty(len(probe), space.dim)
+    gradients = torch.empty(len(probe), space.dim, dtype=torch.float32)
     for i in range(len(probe)):
         leaf = center.clone().requires_grad_(True)
         one = {key: value[i : i + 1] for key, value in batch.items()}

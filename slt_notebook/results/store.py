@@ -17,6 +17,7 @@ import xarray as xr
 
 from slt_notebook import names
 from slt_notebook.errors import InputError, StoreError, nearest, say
+from slt_notebook.parsing import store_path
 from slt_notebook.results.integrity.damage import damage_of
 from slt_notebook.results.integrity.verify import refuse, verify
 
@@ -44,7 +45,7 @@ def open_run(path: str | os.PathLike) -> xr.DataTree:
             files that are missing although their draws are done), or one written by a newer
             version of the kit.
     """
-    return _open_store(Path(path).expanduser())
+    return _open_store(store_path(path, "path"))
 
 
 def _open_store(root: Path) -> xr.DataTree:

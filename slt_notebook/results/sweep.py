@@ -20,6 +20,7 @@ import xarray as xr
 
 from slt_notebook import names
 from slt_notebook.errors import InputError, StoreError, StoreMismatch, nearest, say
+from slt_notebook.parsing import store_path
 from slt_notebook.results.integrity.sealed import document_digest
 from slt_notebook.results.integrity.verify import verify
 from slt_notebook.results.stacked import LEADING, run_attrs, stack
@@ -43,7 +44,7 @@ def open_sweep(folder: str | os.PathLike) -> xr.DataTree:
         StoreError: No sweep there, or none of its runs has begun.
         StoreMismatch: Runs that differ in a setting, which is listed: they cannot be compared.
     """
-    root = Path(folder).expanduser()
+    root = store_path(folder, "folder")
     rows = read_index(root)["runs"]
     # A folder with anything in it has begun: where its metadata is lost, `verify` says so.
     runs = [r for r in rows if _begun(root / r["path"])]

@@ -2,6 +2,25 @@
 
 import threading
 from collections.abc import Callable
+from typing import Any, NoReturn
+
+from slt_notebook.errors import InputError, say
+
+
+def refuse_to_pickle(handle: Any) -> NoReturn:
+    """Refuse to pickle (or deep-copy) the handle of something that is sampled: it holds threads.
+
+    Raises:
+        InputError: with what to pickle instead.
+    """
+    what = type(handle).__name__
+    where = f"its path ({str(handle.path)!r})" if handle.path is not None else "its tree"
+    do = (
+        f"pickle {where} and open that with slt.open_{what.lower()}"
+        if handle.path
+        else ("pickle its tree, or sample with store='runs/name.zarr' and pickle the path")
+    )
+    raise InputError(say(f"a {what} to be pickled, which holds threads and a lock", where, do))
 
 
 class Background:

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from slt_notebook import names
 from slt_notebook.core.capabilities import capabilities
+from slt_notebook.core.modes import in_plain_modes
 from slt_notebook.core.space import dtype_of
 from slt_notebook.core.types import Params
 from slt_notebook.errors import InputError, nearest, say
@@ -27,6 +28,7 @@ from slt_notebook.runs.plan import partition
 from slt_notebook.runs.plan.settings import Speed
 
 
+@in_plain_modes
 def critical_compression(
     loss,
     data: Probe,

@@ -4,14 +4,14 @@ import shutil
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import xarray as xr
 
 from slt_notebook import names
 from slt_notebook.results.store import open_run
 from slt_notebook.runs import show
-from slt_notebook.runs.background import Background
+from slt_notebook.runs.background import Background, refuse_to_pickle
 from slt_notebook.runs.execute.job import Job
 from slt_notebook.runs.execute.threads import threads_sharing_cores
 from slt_notebook.runs.execute.worker import run_chains
@@ -167,6 +167,9 @@ class Run:
     def progress(self) -> dict[str, Any]:
         """A snapshot: stage, step(s), draw(s), tokens_per_s, seconds_left, chains, loss, ..."""
         return self._job.progress.snapshot()
+
+    def __reduce__(self) -> NoReturn:
+        refuse_to_pickle(self)
 
     def __repr__(self) -> str:
         p = self.progress()

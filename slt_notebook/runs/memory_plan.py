@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from slt_notebook.core.modes import in_plain_modes
 from slt_notebook.core.space import dtype_of
 from slt_notebook.models.probes import Probe
 from slt_notebook.runs.execute.shared import Shared
@@ -18,6 +19,7 @@ _NO_MATTER = ("store", "blocking", "progress", "checkpoints")
 """Parameters of `slt.sample` that do not change what one run holds."""
 
 
+@in_plain_modes
 def memory_plan(
     loss,
     data: Probe,

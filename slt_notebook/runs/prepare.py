@@ -13,9 +13,10 @@ from torch.utils._pytree import tree_leaves
 
 from slt_notebook.core.compilation import compiler
 from slt_notebook.core.potential import Potential
-from slt_notebook.core.space import Space
+from slt_notebook.core.space import Space, dtype_of
 from slt_notebook.errors import ComponentError, InputError, SLTWarning, say
 from slt_notebook.models.probes import Probe
+from slt_notebook.parsing import store_path
 from slt_notebook.runs.execute.evaluation import Evaluator, OwnEvaluator
 from slt_notebook.runs.execute.job import Job
 from slt_notebook.runs.execute.probing import evaluate
@@ -92,7 +93,8 @@ def layout(shared: Shared, component: str, settings: Settings, speed: Speed) -> 
     _check_reached(shared, component, space)
     work = partition.work(space.dim, task, shared.data)
     blocks = partition.blocks(len(task.chains), speed.executor, shared.device, work)
-    state = tree_leaves(task.kernel.init(torch.empty(1, space.dim, device="meta")))
+    row = torch.empty(1, space.dim, device="meta", dtype=dtype_of(shared.loss.params))
+    state = tree_leaves(task.kernel.init(row))
     states = sum(leaf.numel() for leaf in state) // space.dim - 1
     return Layout(task, space, states, blocks)
 
@@ -134,6 +136,7 @@ def start_run(
 ) -> Run:
     """Return a run of one component that has started; None is what takes gradients."""
     probes = check_inputs(loss, data, probes)
+    store = None if store is None else store_path(store)
     shared = Shared(loss, data, probes, device_of(loss, speed), settings.probe_dtype)
     component = partition.component_of(shared.loss, component)
     return prepare(shared, component, store, settings, speed).start()
@@ -178,7 +181,7 @@ def prepare(
     for note in notes:
         warnings.warn(note, SLTWarning, stacklevel=2)
     where = store if store is not None else Path(tempfile.gettempdir()) / "run.zarr"
-    check_space(Path(where).expanduser(), memory.disk)
+    check_space(Path(where), memory.disk)
     as_row = lambda values: torch.tensor(values, dtype=torch.float32, device=shared.device)
     potential = Potential(
         inputs.loss, space, inputs.loss.params, space.flatten(inputs.loss.params),

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from slt_notebook.core.modes import in_plain_modes
 from slt_notebook.core.types import Floats, Kernel
 from slt_notebook.errors import Diverged
 from slt_notebook.models.probes import Probe
@@ -19,6 +20,7 @@ from slt_notebook.runs.sweep import run_sweep
 from slt_notebook.runs.sweep_handle import Sweep
 
 
+@in_plain_modes
 def sample(
     loss,
     data: Probe | Mapping[str, Probe],

@@ -19,7 +19,9 @@ from typing import Any
 
 import torch
 
+from slt_notebook.core.modes import in_plain_modes
 from slt_notebook.models.probes import Probe
+from slt_notebook.parsing import store_path
 from slt_notebook.runs.execute.grouping import lockstep_groups, make_lockstep
 from slt_notebook.runs.execute.shared import Shared
 from slt_notebook.runs.handle import Run
@@ -32,6 +34,7 @@ from slt_notebook.runs.sweep_handle import Groups, Sweep
 from slt_notebook.runs.sweep_inputs import component_names, loss_of, losses_by_label
 
 
+@in_plain_modes
 def sweep(
     loss,
     data: Probe | Mapping[str, Probe],
@@ -108,11 +111,7 @@ def run_sweep(
     patterns = list(components)
     known = next(iter(start.values())).parts
     chosen = component_names(known, patterns)
-    folder = (
-        Path(tempfile.mkdtemp(prefix="slt-")) / "sweep"
-        if store is None
-        else Path(store).expanduser()
-    )
+    folder = Path(tempfile.mkdtemp(prefix="slt-")) / "sweep" if store is None else store_path(store)
     entries = [Entry(d, c, name) for c in points for d in datasets for name in chosen]
     for d in datasets:
         check_settings(folder, d, [plan_task(start[d], name, settings) for name in chosen])

@@ -5,12 +5,12 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import xarray as xr
 
 from slt_notebook.results.sweep import open_sweep
-from slt_notebook.runs.background import Background
+from slt_notebook.runs.background import Background, refuse_to_pickle
 from slt_notebook.runs.handle import Run
 from slt_notebook.runs.store.sweep_folder import Entry
 
@@ -139,6 +139,9 @@ class Sweep:
             "current": min(found, key=lambda p: p["step"], default=None),
             "messages": list(self._messages),
         }
+
+    def __reduce__(self) -> NoReturn:
+        refuse_to_pickle(self)
 
     def __repr__(self) -> str:
         p = self.progress()

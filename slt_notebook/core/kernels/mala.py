@@ -8,7 +8,15 @@ from torch import Tensor
 
 from slt_notebook.core.kernels.metrics import Identity
 from slt_notebook.core.kernels.sgld import acceptance, positive
-from slt_notebook.core.types import Evaluate, Evaluation, Floats, Info, Metric, column
+from slt_notebook.core.types import (
+    Evaluate,
+    Evaluation,
+    Floats,
+    Info,
+    Metric,
+    column,
+    read_numbers,
+)
 from slt_notebook.errors import InputError, say
 
 
@@ -54,6 +62,7 @@ class MALA:
     per_chain: ClassVar[tuple[str, ...]] = ("step_size",)
 
     def __post_init__(self):
+        read_numbers(self)
         if self.metric.adapt == "always" or self.metric.follows != "gradient":
             raise InputError(
                 say(

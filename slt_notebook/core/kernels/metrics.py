@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from slt_notebook.core.types import read_numbers
 from slt_notebook.errors import InputError, say
 
 ADAPT = ("always", "burnin")
@@ -153,6 +154,7 @@ class RMSProp:
     follows = "gradient"
 
     def __post_init__(self):
+        read_numbers(self)
         _check(self.adapt, self.eps, decay=self.decay)
         if self.compat not in ("paper", "devinterp"):
             raise InputError(
@@ -225,6 +227,7 @@ class Adam:
     follows = "mean"
 
     def __post_init__(self):
+        read_numbers(self)
         _check(self.adapt, self.eps, decay=self.decay, mean_decay=self.mean_decay)
 
     def init(self, position: Tensor) -> AdamState:

@@ -13,7 +13,15 @@ from torch import Tensor
 
 from slt_notebook.core.kernels.metrics import Identity
 from slt_notebook.core.kernels.sgld import positive
-from slt_notebook.core.types import Evaluate, Evaluation, Floats, Info, Metric, column
+from slt_notebook.core.types import (
+    Evaluate,
+    Evaluation,
+    Floats,
+    Info,
+    Metric,
+    column,
+    read_numbers,
+)
 from slt_notebook.errors import InputError, say
 
 
@@ -64,6 +72,7 @@ class SGHMC:
     per_chain: ClassVar[tuple[str, ...]] = ("step_size", "friction")
 
     def __post_init__(self):
+        read_numbers(self)
         check(self, upper_included=True)
 
     def init(self, position: Tensor) -> SGHMCState:

@@ -14,7 +14,15 @@ from torch import Tensor
 
 from slt_notebook.core.kernels.metrics import Identity
 from slt_notebook.core.reductions import row_totals
-from slt_notebook.core.types import Evaluate, Evaluation, Floats, Info, Metric, column
+from slt_notebook.core.types import (
+    Evaluate,
+    Evaluation,
+    Floats,
+    Info,
+    Metric,
+    column,
+    read_numbers,
+)
 
 
 class SGLDState(NamedTuple):
@@ -49,6 +57,9 @@ class SGLD:
     elementwise: ClassVar[bool] = True
     full_batch: ClassVar[bool] = False
     per_chain: ClassVar[tuple[str, ...]] = ("step_size",)
+
+    def __post_init__(self):
+        read_numbers(self)
 
     def init(self, position: Tensor) -> SGLDState:
         """Return the state of chains that start at `position` `[chain, dim]`."""

@@ -10,7 +10,15 @@ from torch import Tensor
 from slt_notebook.core.kernels.metrics import Identity
 from slt_notebook.core.kernels.sghmc import check, shadow_acceptance
 from slt_notebook.core.kernels.sgld import positive
-from slt_notebook.core.types import Evaluate, Evaluation, Floats, Info, Metric, column
+from slt_notebook.core.types import (
+    Evaluate,
+    Evaluation,
+    Floats,
+    Info,
+    Metric,
+    column,
+    read_numbers,
+)
 from slt_notebook.errors import InputError, say
 
 
@@ -66,6 +74,7 @@ class SGNHT:
     per_chain: ClassVar[tuple[str, ...]] = ("step_size", "friction")
 
     def __post_init__(self):
+        read_numbers(self)
         check(self, upper_included=False)
         if not (math.isfinite(self.rate) and self.rate > 0):
             raise InputError(say(f"rate={self.rate}", "positive and finite", "pass rate=0.01"))

@@ -25,7 +25,7 @@ class Scratch(NamedTuple):
     @classmethod
     def of(cls, size: int) -> "Scratch":
         """Buffers for blocks of up to `size` coordinates."""
-        single = [torch.empty(1, size) for _ in range(3)]
+        single = [torch.empty(1, size, dtype=torch.float32) for _ in range(3)]
         return cls(*single, *(torch.empty(size, dtype=torch.float64) for _ in range(3)))
 
     def first(self, size: int) -> "Scratch":

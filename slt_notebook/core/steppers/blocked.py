@@ -90,7 +90,7 @@ class Blocked:
     def step(self, kernel: Kernel, state: Any, given: StepInput) -> StepOutput:
         """See `Stepper.step`; `grad_norm` and `distance` are known anyway."""
         size = len(given.batches)
-        zeros = torch.zeros(size)
+        zeros = torch.zeros(size, dtype=torch.float32)
         out = StepOutput(
             state, torch.zeros(size, dtype=torch.int8), zeros, zeros.clone(), zeros.clone(),
             zeros.clone() if given.test else None, zeros.clone(),

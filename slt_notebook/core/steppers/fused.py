@@ -75,7 +75,7 @@ def keys(seed: int, chains: Sequence[int], step: int, device: torch.device) -> T
 def normals(seed: int, chains: Sequence[int], step: int, dim: int, device: torch.device) -> Tensor:
     """Return the noise of a fused step: standard normals `[chain, dim]`."""
     gpu, key = _gpu(), keys(seed, chains, step, device)
-    out = torch.empty(len(key), dim, device=key.device)
+    out = torch.empty(len(key), dim, device=key.device, dtype=torch.float32)
     gpu.normals[_blocks(dim), len(key)](out, key, dim, WIDTH=gpu.BLOCK)
     return out
 
@@ -106,7 +106,7 @@ def _update(
     chains, dim = state.position.shape
     blocks = _blocks(dim)
     position = torch.empty_like(state.position)
-    sums = torch.empty(chains, blocks, 4, device=position.device)
+    sums = torch.empty(chains, blocks, 4, device=position.device, dtype=torch.float32)
 
     def row(value: Any) -> Tensor:
         return column(value, position)[:, 0].expand(chains).contiguous()

@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from slt_notebook.core.capabilities import capabilities
+from slt_notebook.core.modes import in_plain_modes
 from slt_notebook.core.space import Piece
 from slt_notebook.errors import ComponentError, InputError, say
 from slt_notebook.models.components import ownership
@@ -90,6 +91,7 @@ def _chosen(name: str, found: Parts, chosen: Collection[str]) -> Component:
     return Component(name, name, _wholes(list(shapes), shapes), first_layer=first)
 
 
+@in_plain_modes
 def components(model: Any) -> "pd.DataFrame":
     """Return the table of the components of a model, whose index names what can be sampled.
 

@@ -49,7 +49,7 @@ def feeding(
     masks = {k: torch.zeros(heads, *v.shape, dtype=torch.bool) for k, v in params.items()}
     width = slot.shape[-1] // heads
     generator = torch.Generator().manual_seed(2)
-    weight = torch.randn(slot.shape, generator=generator).to(slot)
+    weight = torch.randn(slot.shape, generator=generator, dtype=torch.float32).to(slot)
     for head in range(heads):
         part_of = slice(head * width, (head + 1) * width)
         target = (slot[..., part_of] * weight[..., part_of]).sum()
@@ -65,7 +65,9 @@ def feeding(
         names = {k: k[len(out_name) + 1 :] for k in outer} if out_name else {k: k for k in outer}
         with torch.enable_grad():
             made = functional_call(part, {names[k]: v for k, v in outer.items()}, (one,))
-            target = (made * torch.randn(made.shape, generator=generator).to(made)).sum()
+            target = (
+                made * torch.randn(made.shape, generator=generator, dtype=torch.float32).to(made)
+            ).sum()
         for name, grad in zip(
             outer, torch.autograd.grad(target, list(outer.values())), strict=True
         ):

@@ -184,7 +184,9 @@ def _verify(module: nn.Module, found: Attention, out_name: str, call: Call) -> N
         inner = [p for p in pieces if not p.name[cut:].startswith(f"{out_name}.")]
         for piece in inner:
             block = moved[piece.name[cut:]][piece.slices]
-            block += 0.5 * torch.randn(block.shape, generator=generator).to(block)
+            block += 0.5 * torch.randn(block.shape, generator=generator, dtype=torch.float32).to(
+                block
+            )
         change = (_slots(module, part, moved, call) - before).abs().flatten(0, -2).amax(0)
         change = change.reshape(len(found.heads), width).amax(1) / before.abs().max()
         outside = [h for h in range(len(found.heads)) if h not in heads]

@@ -38,7 +38,7 @@ def random_parameters(module: nn.Module, seed: int) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     out = {}
     for name, parameter in module.named_parameters():
-        noise = torch.randn(parameter.shape, generator=generator)
+        noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float32)
         wide = parameter.dim() >= 2
         value = noise / max(parameter.shape) ** 0.5 if wide else 1 + 0.2 * noise
         out[name] = value.to(parameter.device, parameter.dtype)

@@ -104,7 +104,9 @@ def agrees(
         batch: with the field `rest`.
     """
     center = space.flatten(loss.params)
-    noise = torch.randn(len(center), generator=torch.Generator().manual_seed(0)).to(center)
+    noise = torch.randn(
+        len(center), generator=torch.Generator().manual_seed(0), dtype=torch.float32
+    ).to(center)
     moved = center + noise * center.square().mean().sqrt()
     changes = []
     for one, coordinates in ((loss, space), (cut, small)):

@@ -31,7 +31,7 @@ class WriteGuard(TorchDispatchMode):
         """Run one operation, unless it writes to what is guarded."""
         kwargs = kwargs or {}
         for value in _written(func, args, kwargs):
-            name = self._names.get(_place(value))
+            name = self._names.get(_place(value) or 0)
             if name is not None:
                 raise WritesWeights(
                     say(

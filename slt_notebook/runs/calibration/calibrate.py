@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from slt_notebook.core.kernels.sghmc import SGHMC
+from slt_notebook.core.modes import in_plain_modes
 from slt_notebook.core.types import Kernel
 from slt_notebook.errors import InputError, say
 from slt_notebook.models.probes import Probe
@@ -34,6 +35,7 @@ SHARES = (1.0, 0.5, 0.25)
 NOISY_SHARES = (0.5, 0.25, 0.125)  # with batches, whose noise adds a bias that grows with the step
 
 
+@in_plain_modes
 def calibrate(
     loss,
     data: Probe,

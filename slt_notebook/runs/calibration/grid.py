@@ -31,7 +31,7 @@ def curvature(
     here = Shared(loss, data, (), where).loss
     space = partition.resolve(component, here)
     center = space.flatten(here.params)
-    one = torch.ones(1, device=where)
+    one = torch.ones(1, device=where, dtype=torch.float32)
     potential = Potential(here, space, here.params, center, one, one * 0)
     rows = streams.batch(seed, 0, 0, examples, len(data), streams.CONTROL)
     index = torch.from_numpy(np.asarray(rows)).to(where)

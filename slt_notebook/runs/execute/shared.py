@@ -92,7 +92,7 @@ class Shared:
 
     def refusal(self, inputs: Inputs, space: Space) -> str | None:
         """Why gradients in `space` cannot be batched by `vmap`; None where they can."""
-        one = torch.ones(2, device=self.device)
+        one = torch.ones(2, device=self.device, dtype=torch.float32)
         potential = Potential(
             inputs.loss, space, inputs.loss.params, space.flatten(inputs.loss.params), one, one
         )

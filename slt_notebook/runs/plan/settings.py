@@ -15,6 +15,7 @@ import torch
 
 from slt_notebook.core.types import Floats, Kernel
 from slt_notebook.errors import InputError, nearest, say
+from slt_notebook.parsing import numbers
 
 CONTROLS = 8
 """Positions per chain drawn from the exact nbeta = 0 law, for `rho_loc`, at most."""
@@ -153,23 +154,18 @@ def per_chain(name: str, value: Any, count: int) -> tuple[float, ...]:
     Raises:
         InputError: not numbers, or another number of them.
     """
-    try:
-        numbers = np.asarray(value, dtype=float)
-    except (TypeError, ValueError) as cause:
-        raise InputError(
-            say(f"{name}={value!r}", "a number, or one per chain", f"pass {name}=1.0")
-        ) from cause
-    if numbers.ndim == 0:
-        return (float(numbers),) * count
-    if numbers.shape != (count,):
+    found = numbers(name, value)
+    if not isinstance(found, list):
+        return (found,) * count
+    if len(found) != count:
         raise InputError(
             say(
-                f"{numbers.size} values of {name} for {count} chains",
+                f"{len(found)} values of {name} for {count} chains",
                 "one number, or one per chain",
-                f"pass {count} values, or chains={numbers.size}",
+                f"pass {count} values, or chains={len(found)}",
             )
         )
-    return tuple(numbers.tolist())
+    return tuple(found)
 
 
 def fields_of(settings: Settings) -> dict[str, Any]:

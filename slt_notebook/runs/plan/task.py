@@ -13,6 +13,7 @@ from slt_notebook.core.types import Kernel
 from slt_notebook.errors import InputError, StoreMismatch, say
 from slt_notebook.models.half_precision import DTYPES
 from slt_notebook.models.probes import Probe
+from slt_notebook.parsing import numbers, plain, whole_number
 from slt_notebook.runs.plan.settings import Settings, Task, fields_of, per_chain
 
 
@@ -33,7 +34,7 @@ def make_task(
     """
     chains = _chain_indices(settings.chains)
     count, size = len(chains), len(data)
-    _check_counts(settings, data)
+    settings = _check_counts(settings, data)
     kernel = _checked_kernel(settings.kernel or default_kernel(), settings, data, count)
     nbeta = settings.nbeta
     if nbeta is None:
@@ -41,10 +42,7 @@ def make_task(
     names = [p.name for p in probes]
     if len(set(names)) != len(names):
         raise InputError(say(f"probes named {names}", "distinct names", "rename one of them"))
-    whole = ("draws", "burnin", "thin", "batch_size", "seed")
-    fields = fields_of(settings)
-    fields |= {name: int(fields[name]) for name in whole}
-    fields |= {
+    fields = fields_of(settings) | {
         "kernel": kernel, "chains": chains,
         "nbeta": _strengths("nbeta", nbeta, count),
         "gamma": _strengths("gamma", settings.gamma, count),
@@ -66,7 +64,12 @@ def describe(probe: Probe) -> dict[str, Any]:
 
 
 def _chain_indices(chains: int | Sequence[int]) -> tuple[int, ...]:
-    indices = tuple(range(chains)) if isinstance(chains, int) else tuple(int(c) for c in chains)
+    found = plain(chains)
+    each = found if isinstance(found, list) else [found]
+    if any(isinstance(c, bool) or not isinstance(c, int) for c in each):
+        expected = "a whole number of chains, or their indices"
+        raise InputError(say(f"chains={chains!r}", expected, "pass chains=4"))
+    indices = tuple(each) if isinstance(found, list) else tuple(range(found))
     if not indices or len(set(indices)) != len(indices) or min(indices) < 0:
         raise InputError(
             say(f"chains={chains!r}", "at least 1, or distinct indices", "pass chains=4")
@@ -74,18 +77,11 @@ def _chain_indices(chains: int | Sequence[int]) -> tuple[int, ...]:
     return indices
 
 
-def _check_counts(settings: Settings, data: Probe) -> None:
+def _check_counts(settings: Settings, data: Probe) -> Settings:
+    """Return the settings with whole numbers where something is counted, all checked."""
     least = {"draws": 1, "burnin": 0, "thin": 1, "batch_size": 1, "seed": 0}
-    for name, low in least.items():
-        value = getattr(settings, name)
-        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < low:
-            raise InputError(
-                say(
-                    f"{name}={value!r}",
-                    f"a whole number, at least {low}",
-                    f"pass {name}={max(low, 1)}",
-                )
-            )
+    counts = {n: whole_number(n, getattr(settings, n), low) for n, low in least.items()}
+    settings = dataclasses.replace(settings, **counts)
     if settings.batch_size > len(data):
         raise InputError(
             say(
@@ -106,6 +102,7 @@ def _check_counts(settings: Settings, data: Probe) -> None:
                 "pass probe_dtype='float32'",
             )
         )
+    return settings
 
 
 def _strengths(name: str, value: Any, count: int) -> tuple[float, ...]:
@@ -143,6 +140,7 @@ def _checked_kernel(kernel: Any, settings: Settings, data: Probe, count: int) ->
                 "pass burnin=200, or adapt='always'",
             )
         )
+    kernel = _plain_fields(kernel)
     steps = per_chain("step_size", kernel.step_size, count)
     if not all(math.isfinite(s) and s > 0 for s in steps):
         raise InputError(
@@ -152,6 +150,21 @@ def _checked_kernel(kernel: Any, settings: Settings, data: Probe, count: int) ->
     # Tuples, because a list in a kernel that comes back from JSON would not compare equal.
     tuples = {f: per_chain(f, value, count) for f, value in several.items()}
     return dataclasses.replace(kernel, **tuples)
+
+
+def _plain_fields(kernel: Any) -> Any:
+    """Return a kernel or a metric with Python's numbers in its fields, as JSON knows them."""
+    changed = {}
+    for field in dataclasses.fields(kernel):
+        value = getattr(kernel, field.name)
+        if dataclasses.is_dataclass(value):
+            changed[field.name] = _plain_fields(value)
+        elif not isinstance(value, bool | int | float | None) and (
+            not isinstance(value, str) or not isinstance(plain(value), str)
+        ):
+            found = numbers(field.name, value)
+            changed[field.name] = tuple(found) if isinstance(found, list) else found
+    return dataclasses.replace(kernel, **changed) if changed else kernel
 
 
 def compare(stored: str, asked: Task) -> str:

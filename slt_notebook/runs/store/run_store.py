@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from slt_notebook import names
 from slt_notebook.errors import StoreError, say
 from slt_notebook.models.probes import Probe
+from slt_notebook.parsing import store_path
 from slt_notebook.results.integrity.verify import verify
 from slt_notebook.runs.plan.settings import Task
 from slt_notebook.runs.plan.task import compare
@@ -33,7 +34,7 @@ class RunStore:
     """
 
     def __init__(self, path: str | Path):
-        self.path = Path(path).expanduser()
+        self.path = store_path(path)
         self._lock: FileLock | None = None
         self._group: zarr.Group | None = None
 
@@ -70,6 +71,9 @@ class RunStore:
                 full or read-only disk.
             StoreMismatch: the store holds another task.
         """
+        if self.path.exists() and not self.path.is_dir():
+            got = f"{str(self.path)!r}, which is a file"
+            raise StoreError(say(got, "an empty place or a run", "pass another store=..."))
         self.acquire()
         try:
             if self.path.exists() and any(self.path.iterdir()):
