@@ -206,3 +206,68 @@ def test_smollm2_135m(tmp_path):
     probe = run.tree["probe/facts"].to_dataset()
     assert " Paris" in probe.token_text.values[0].tolist()
     assert float(probe.init_loss.mean()) < 5 and np.isfinite(probe.loss.values).all()
+
+
+# What is a causal LM, by experiment ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("positions", [2, 3, 4, 8, 11])
+def test_short_contexts(positions):
+    torch.manual_seed(0)
+    model = hf.GPT2LMHeadModel(
+        hf.GPT2Config(
+            vocab_size=20, n_embd=16, n_layer=1, n_head=2, n_positions=positions,
+            bos_token_id=1, eos_token_id=2,
+        )
+    )  # fmt: skip
+    data = slt.token_probe("d", torch.randint(0, 20, (8, positions)))
+    loss = slt.causal_lm(model)
+    run = slt.sample(
+        loss, data, probes=[data], chains=2, draws=2, batch_size=4, nbeta=5.0, progress=False
+    )
+    expected = [by_hand(model.eval(), row) for row in data.fields["input_ids"]]
+    np.testing.assert_allclose(run.tree["probe/d"].init_loss, expected, rtol=1e-4)
+
+
+SMALL = {
+    "vocab_size": 64, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2,
+    "num_attention_heads": 2, "max_position_embeddings": 64,
+}  # fmt: skip
+OTHERS = {
+    "masked": lambda: hf.BertForMaskedLM(hf.BertConfig(**SMALL)),
+    "masked, other": lambda: hf.RobertaForMaskedLM(hf.RobertaConfig(**SMALL)),
+    "encoder and decoder": lambda: hf.T5ForConditionalGeneration(
+        hf.T5Config(vocab_size=64, d_model=16, d_kv=8, d_ff=32, num_layers=1,
+                              num_heads=2, decoder_start_token_id=0)
+    ),
+    "classifier": lambda: hf.GPT2ForSequenceClassification(
+        hf.GPT2Config(vocab_size=64, n_embd=16, n_layer=1, n_head=2, n_positions=32,
+                                num_labels=3, pad_token_id=0)
+    ),
+    "no head": lambda: hf.GPT2Model(
+        hf.GPT2Config(vocab_size=64, n_embd=16, n_layer=1, n_head=2, n_positions=32)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", OTHERS)
+def test_other_kinds_are_refused(kind):
+    torch.manual_seed(0)
+    words = "when later tokens are changed" if "masked" in kind else "does not answer model"
+    with pytest.raises(slt.InputError, match=words):
+        slt.causal_lm(OTHERS[kind]())
+
+
+def test_what_looks_ahead_by_one_token_is_refused():
+    """A causal model of which one head sees the next token, as with a mask that is off by one."""
+    torch.manual_seed(0)
+    model = hf.GPT2LMHeadModel(
+        hf.GPT2Config(vocab_size=64, n_embd=16, n_layer=1, n_head=2, n_positions=32)
+    )
+    assert slt.causal_lm(model).vocabulary == 64
+    block = model.transformer.h[0].mlp
+    plain = block.forward
+    block.forward = lambda x: plain(x) + 1e-3 * x.roll(-1, 1)
+    with pytest.raises(slt.InputError, match="when later tokens are changed"):
+        slt.causal_lm(model)

@@ -67,3 +67,61 @@ def test_fingerprint_follows_content():
 def test_bad_input(make, message, tokenizer):
     with pytest.raises(slt.InputError, match=message):
         make(tokenizer)
+
+
+# What tokenizers give and take --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("form", ["np", "pt", None])
+def test_padding_of_a_tokenizer_is_not_counted(side, form):
+    _, tok = slt.load("tiny-lm")
+    texts = ["The cat sat on the mat and slept", "Hi there"]
+    plain = slt.token_probe("p", [tok(t)["input_ids"] for t in texts], tok)
+    tok.pad_token, tok.padding_side = tok.eos_token, side
+    found = slt.token_probe("p", tok(texts, padding=True, return_tensors=form), tok)
+    for field, values in plain.fields.items():
+        np.testing.assert_array_equal(found.fields[field], values)
+    assert found.fingerprint == plain.fingerprint
+
+
+def test_masks_with_holes_and_other_fields_are_refused():
+    with pytest.raises(slt.InputError, match="all padding at the ends"):
+        slt.token_probe("p", {"input_ids": [[1, 2, 3]], "attention_mask": [[1, 0, 1]]})
+    with pytest.raises(slt.InputError, match="attention mask of sequence 1"):
+        slt.token_probe("p", {"input_ids": [[1, 2], [1, 2]], "attention_mask": [[1, 1]]})
+    with pytest.raises(slt.InputError, match="'input_ids'"):
+        slt.token_probe("p", {"ids": [[1, 2]]})
+
+
+def test_added_tokens_are_shown_as_they_were_written():
+    _, tok = slt.load("tiny-lm")
+    words = ["é", "naïve", "→", "Ġx", "<|user|>", "日本", "##a", "▁b"]
+    tok.add_tokens(words)
+    ids = [tok.convert_tokens_to_ids(w) for w in words]
+    shown = slt.token_probe("p", [ids], tok).strings
+    assert [shown[i] for i in ids] == words
+
+
+def test_halves_of_surrogate_pairs_can_be_stored(tmp_path):
+    _, tok = slt.load("tiny-lm")
+    tok.add_tokens(["x"])
+
+    class Odd:
+        """A tokenizer one of whose tokens is half a character."""
+
+        all_special_ids, added_tokens_decoder = (), {}
+        convert_ids_to_tokens = staticmethod(lambda i: "a\ud83d" if i else "b")
+
+    probe = slt.token_probe("p", [[0, 1, 0], [1, 1, 1]], Odd(), labels=["a\udc00", "b"])
+    assert probe.strings == {0: "b", 1: "a⟨U+D83D⟩"} and probe.labels == ("a⟨U+DC00⟩", "b")
+    loss = slt.loss_fn({"w": np.ones(1)}, lambda p, b: p["w"] * b["input_ids"][:, 1:])
+    store = tmp_path / "run.zarr"
+    slt.sample(loss, probe, probes=[probe], store=store, batch_size=2, draws=2, progress=False)
+    text = slt.open_run(store)["probe/p"].token_text.values
+    assert text.tolist() == [["a⟨U+D83D⟩", "b"], ["a⟨U+D83D⟩", "a⟨U+D83D⟩"]]
+
+
+def test_names_of_probes_fit_into_a_folder():
+    with pytest.raises(slt.InputError, match="a probe name of 201 bytes"):
+        slt.token_probe("x" * 201, [[1, 2]])

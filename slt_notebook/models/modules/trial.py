@@ -83,10 +83,14 @@ def _tried(loss: Any, batch: Batch, differentiable: bool) -> frozenset[str] | No
     with torch.enable_grad():
         with WriteGuard(guarded), _told("evaluated"):
             values = loss(leaves, batch)
-        if not isinstance(values, Tensor) or not values.requires_grad:
+        reached = (
+            _reached(values, leaves)
+            if isinstance(values, Tensor) and values.requires_grad
+            else None
+        )
+        if not reached:
             got = "a loss that does not depend on its weights, as far as autograd can see"
             raise InputError(say(got, "a differentiable function of the weights", _CUT))
-        reached = _reached(values, leaves)
         small = [leaves[n] for n in sorted(reached) if leaves[n].numel() <= SMALL]
         if small:
             with _told("differentiated"):
