@@ -18,7 +18,10 @@ from xarray.core import indexing
 from slt_notebook import names
 from slt_notebook.errors import StoreError, say
 from slt_notebook.results.integrity.damage import damage_of
+from slt_notebook.results.integrity.file_store import ReadStore
+from slt_notebook.results.integrity.files import read
 from slt_notebook.results.integrity.verify import refuse
+from slt_notebook.results.integrity.words import TRANSIENT, cannot_read
 
 LEADING = (names.DATASET, names.CHECKPOINT_DIM, names.COMPONENT)
 
@@ -26,8 +29,16 @@ LEADING = (names.DATASET, names.CHECKPOINT_DIM, names.COMPONENT)
 class Stacked(BackendArray):
     """One variable of many stores with leading axes, read where it is indexed."""
 
-    def __init__(self, places: Mapping, leading: tuple[int, ...], inner: tuple, dtype, name: str):
-        self.places, self.leading, self.inner = places, leading, inner
+    def __init__(
+        self,
+        places: Mapping[tuple, ReadStore],
+        leading: tuple[int, ...],
+        inner: tuple,
+        dtype,
+        group: str,
+        name: str,
+    ):
+        self.places, self.leading, self.inner, self.group = places, leading, inner, group
         self.shape, self.dtype, self.name = (*leading, *inner), np.dtype(dtype), name
 
     def __getitem__(self, key: indexing.ExplicitIndexer):
@@ -51,60 +62,57 @@ class Stacked(BackendArray):
         return np.asarray(parts, self.dtype).reshape(*shape, *one)
 
     def _one(self, place: tuple, key: tuple) -> np.ndarray:
-        path = self.places.get(place)
+        store = self.places.get(place)
+        path = f"{self.group}/{self.name}"
         try:
-            return self._values(path, key)
+            return self._values(store, path, key)
         except (MemoryError, StoreError):
             raise
         except Exception as cause:
-            if path is not None:
-                run, within = _split(path / self.name)
-                refuse(run, damage_of(run, within), cause)
+            if store is not None:
+                refuse(store.root, damage_of(store.root, path), cause)
+                if isinstance(cause, OSError):
+                    raise cannot_read(store.root, cause, path) from cause
             raise
 
-    def _values(self, path: Path | None, key: tuple) -> np.ndarray:
-        fill = np.nan if self.dtype.kind == "f" else 0
-        array = None
-        if path is not None:
-            try:
-                array = zarr.open_array(str(path / self.name), mode="r")
-            except FileNotFoundError:
-                pass
-        if array is not None and array.shape == self.inner:
+    def _values(self, store: ReadStore | None, path: str, key: tuple) -> np.ndarray:
+        whole = np.full(self.inner, np.nan if self.dtype.kind == "f" else 0, self.dtype)
+        if store is None:  # not begun
+            return whole[key]
+        try:
+            array = zarr.open_array(store, path=path, mode="r")
+        except FileNotFoundError:
+            if not store.root.is_dir():
+                raise
+            return whole[key]  # an older run may lack it
+        if array.shape == self.inner:
             return np.asarray(array[key])
-        whole = np.full(self.inner, fill, self.dtype)
-        if array is not None:  # a run that has more or fewer draws than the longest
-            window = tuple(
-                slice(0, min(a, b)) for a, b in zip(array.shape, self.inner, strict=True)
-            )
-            whole[window] = array[window]
+        # A run that has more or fewer draws than the longest.
+        window = tuple(slice(0, min(a, b)) for a, b in zip(array.shape, self.inner, strict=True))
+        whole[window] = array[window]
         return whole[key]
 
 
-def _split(path: Path) -> tuple[Path, str]:
-    """Return the run, and the path within it, of an array."""
-    run = next((p for p in path.parents if (p / names.SAMPLING).is_dir()), path.parent)
-    return run, path.relative_to(run).as_posix()
-
-
-def stack(group: xr.Dataset, path: str, labels, paths, most) -> xr.Dataset:
+def stack(
+    group: xr.Dataset, path: str, labels, stores: Mapping[tuple, ReadStore], most
+) -> xr.Dataset:
     """Return the Dataset of one group with the leading dims of a sweep.
 
     Args:
         group: The group in one of the runs, as an example of the others.
         path: Of the group within a run.
         labels: Of every leading dim, in order.
-        paths: Folder of each run that has begun, by its labels.
+        stores: Of each run that has begun, by its labels.
         most: Largest number of steps and draws of a run.
     """
     leading = [d for d in LEADING if d != names.DATASET or labels[d] != [""]]
     sizes = {d: len(labels[d]) for d in leading}
     index = {d: {label: i for i, label in enumerate(labels[d])} for d in LEADING}
     places, by_checkpoint = {}, {}
-    for key, store in paths.items():
+    for key, store in stores.items():
         where = tuple(index[d][key[i]] for i, d in enumerate(LEADING) if d in sizes)
-        places[where] = store / path
-        by_checkpoint.setdefault((index[names.CHECKPOINT_DIM][key[1]],), store / path)
+        places[where] = store
+        by_checkpoint.setdefault((index[names.CHECKPOINT_DIM][key[1]],), store)
     variables: dict[str, Any] = {}
     fixed = {}
     for name, variable in group.variables.items():
@@ -121,6 +129,7 @@ def stack(group: xr.Dataset, path: str, labels, paths, most) -> xr.Dataset:
             tuple(sizes[d] for d in lead),
             inner,
             variable.dtype,
+            path,
             str(name),
         )
         data = indexing.LazilyIndexedArray(stacked)
@@ -135,7 +144,7 @@ def stack(group: xr.Dataset, path: str, labels, paths, most) -> xr.Dataset:
         numbers = [int(s[1]) for s in steps if s]
         coords[names.TRAINING_STEP] = ((names.CHECKPOINT_DIM,), numbers)
     if path == names.SAMPLING:
-        dims = {key[2]: _space_dim(store) for key, store in paths.items()}
+        dims = {key[2]: _space_dim(store.root) for key, store in stores.items()}
         sized = [dims.get(c, 0) for c in labels[names.COMPONENT]]
         coords[names.A_SPACE_DIM] = ((names.COMPONENT,), sized)
     rest = {k: v for k, v in fixed.items() if k not in group.coords}
@@ -152,8 +161,10 @@ def run_attrs(path: Path) -> dict[str, Any]:
         StoreError: They cannot be read.
     """
     try:
-        return dict(json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"])
+        return dict(json.loads(read(path / "zarr.json"))["attributes"])
     except (OSError, ValueError, KeyError) as cause:
+        if isinstance(cause, OSError) and cause.errno in TRANSIENT:
+            raise cannot_read(path, cause) from cause
         raise StoreError(
             say(f"the run {path.name!r}, which is damaged", "a run", "sample it again")
         ) from cause

@@ -7,10 +7,11 @@ shown.  The names in the layout are in `slt_notebook.names`; `runs/store/run_sto
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import xarray as xr
@@ -19,7 +20,10 @@ from slt_notebook import names
 from slt_notebook.errors import InputError, StoreError, nearest, say
 from slt_notebook.parsing import store_path
 from slt_notebook.results.integrity.damage import damage_of
-from slt_notebook.results.integrity.verify import refuse, verify
+from slt_notebook.results.integrity.file_store import ReadStore
+from slt_notebook.results.integrity.files import read as read_file
+from slt_notebook.results.integrity.verify import inspect, refuse, verify
+from slt_notebook.results.integrity.words import cannot_read
 
 _META = "zarr.json"
 _ORIGIN = "slt_origin"  # in a variable's encoding: its run and its path there
@@ -53,16 +57,26 @@ def _open_store(root: Path) -> xr.DataTree:
     _check_root(root)
     groups = {"/": xr.Dataset(attrs=_root_attrs(root))}
     _check_schema(root, groups["/"].attrs)
-    verify(root)
+    store = store_of(root)
     for key in names.STORE_ATTRS:
         groups["/"].attrs.pop(key, None)
-    groups[f"/{names.SAMPLING}"] = _open_group(root, names.SAMPLING)
+    groups[f"/{names.SAMPLING}"] = _open_group(store, names.SAMPLING)
     for name in _probe_folders(root):
-        groups[f"/{names.PROBE}/{name}"] = _open_group(root, f"{names.PROBE}/{name}")
+        groups[f"/{names.PROBE}/{name}"] = _open_group(store, f"{names.PROBE}/{name}")
     tree = xr.DataTree.from_dict(groups, name=root.stem)
     _check_variables(root, tree)
     tree.encoding["source"] = str(root)
     return tree
+
+
+def store_of(root: Path) -> ReadStore:
+    """Return the Zarr store of the run at `root`, after a look at what must be there.
+
+    Raises:
+        StoreError: Something of the run is lost, or the disk does not answer.
+    """
+    state = verify(root)
+    return ReadStore(root, state.needed, state.extent)
 
 
 def probe_groups(tree: xr.DataTree) -> list[str]:
@@ -118,7 +132,12 @@ def read(array: xr.DataArray) -> np.ndarray:
         if _ORIGIN in array.encoding:
             root, path = array.encoding[_ORIGIN]
             what = f"{array.name!r} that cannot be read"
-            refuse(Path(root), damage_of(Path(root), path), cause, what)
+            if isinstance(cause, FileNotFoundError) and Path(root).is_dir():
+                refuse(Path(root), inspect(Path(root)).found, cause, what)
+            if not isinstance(cause, OSError) or cause.errno == errno.EIO:
+                refuse(Path(root), damage_of(Path(root), path), cause, what)
+            if isinstance(cause, OSError):
+                raise cannot_read(Path(root), cause, repr(array.name)) from cause
         raise StoreError(
             say(
                 f"{array.name!r} that cannot be read ({type(cause).__name__}: {cause})",
@@ -174,16 +193,20 @@ def _probe_folders(root: Path) -> list[str]:
 def _root_attrs(root: Path) -> dict:
     """Read directly: opening the root as a group would also read every group below it."""
     try:
-        return dict(json.loads((root / _META).read_text(encoding="utf-8")).get("attributes", {}))
-    except (OSError, ValueError, AttributeError) as cause:
+        return dict(json.loads(read_file(root / _META)).get("attributes", {}))
+    except OSError as cause:
+        raise cannot_read(root, cause) from cause
+    except (ValueError, AttributeError) as cause:
         raise _unreadable(str(root), cause) from cause
 
 
-def _open_group(root: Path, group: str) -> xr.Dataset:
+def _open_group(store: ReadStore, group: str) -> xr.Dataset:
+    root = store.root
     try:
-        opened = xr.open_dataset(
-            root, engine="zarr", group=group, consolidated=False, chunks=None, decode_times=False
-        )
+        opened: xr.Dataset = xr.open_dataset(
+            cast(Any, store), engine="zarr", group=group, consolidated=False, chunks=None,
+            decode_times=False,
+        )  # fmt: skip
         for part in (opened, *opened.variables.values()):
             part.attrs.pop(names.A_DIGEST, None)
         for name, variable in opened.variables.items():
@@ -193,6 +216,8 @@ def _open_group(root: Path, group: str) -> xr.Dataset:
         raise
     except Exception as cause:  # truncated JSON, a missing group, an unknown codec, ...
         refuse(root, damage_of(root, group), cause)
+        if isinstance(cause, OSError) and cause.errno is not None and root.is_dir():
+            raise cannot_read(root, cause, group) from cause
         raise _unreadable(f"{root}/{group}", cause) from cause
 
 

@@ -21,10 +21,11 @@ import xarray as xr
 from slt_notebook import names
 from slt_notebook.errors import InputError, StoreError, StoreMismatch, nearest, say
 from slt_notebook.parsing import store_path
+from slt_notebook.results.integrity.files import read
 from slt_notebook.results.integrity.sealed import document_digest
-from slt_notebook.results.integrity.verify import verify
+from slt_notebook.results.integrity.words import TRANSIENT, cannot_read
 from slt_notebook.results.stacked import LEADING, run_attrs, stack
-from slt_notebook.results.store import as_tree, group_of, open_run, probe_groups
+from slt_notebook.results.store import as_tree, group_of, open_run, probe_groups, store_of
 
 T = TypeVar("T")
 _FREE = ("component", "model", "data", "draws")  # fields of a task that may differ in a sweep
@@ -52,18 +53,17 @@ def open_sweep(folder: str | os.PathLike) -> xr.DataTree:
         raise StoreError(
             say(f"'{root}', none of whose runs has begun", "at least one", "sample it first")
         )
-    for row in runs:
-        verify(root / row["path"])
+    stores = {r["path"]: store_of(root / r["path"]) for r in runs}
     attrs = {r["path"]: run_attrs(root / r["path"]) for r in runs}
     _check_same_settings(attrs)
     labels = {d: list(dict.fromkeys(r[_KEY[d]] for r in rows)) for d in LEADING}
-    paths = {tuple(r[_KEY[d]] for d in LEADING): root / r["path"] for r in runs}
+    by_labels = {tuple(r[_KEY[d]] for d in LEADING): stores[r["path"]] for r in runs}
     model = open_run(root / runs[0]["path"])
     most = {k: max(_lengths(a)[k] for a in attrs.values()) for k in (names.STEP, names.DRAW)}
     first = {k: v for k, v in attrs[runs[0]["path"]].items() if k not in names.STORE_ATTRS}
     groups = {"/": xr.Dataset(attrs=first | {"slt_sweep": str(root.name)})}
     for path in [names.SAMPLING, *(f"{names.PROBE}/{p}" for p in probe_groups(model))]:
-        groups[f"/{path}"] = stack(group_of(model, path), path, labels, paths, most)
+        groups[f"/{path}"] = stack(group_of(model, path), path, labels, by_labels, most)
     tree = xr.DataTree.from_dict(groups, name=root.name)
     tree.encoding["source"] = str(root)
     return tree
@@ -90,10 +90,12 @@ def read_index(folder: Path) -> dict[str, Any]:
     """
     path = Path(folder) / names.SWEEP_INDEX
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
+        index = json.loads(read(path))
         schema = index[names.A_SCHEMA]
         index["runs"][0]["path"]
     except (OSError, ValueError, KeyError, IndexError, TypeError, RecursionError) as cause:
+        if isinstance(cause, OSError) and cause.errno in TRANSIENT:
+            raise cannot_read(Path(folder), cause) from cause
         hint = f"open a single run with slt.open_run(path); {_REMAKE}"
         raise StoreError(
             say(f"'{folder}' without a readable {names.SWEEP_INDEX}", "a sweep's folder", hint)

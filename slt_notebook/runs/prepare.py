@@ -189,8 +189,8 @@ def prepare(
         compiler(speed.compile, shared.device),
     )  # fmt: skip
     folder = store if store is not None else Path(tempfile.mkdtemp(prefix="slt-")) / "run.zarr"
-    run_store = RunStore(folder)
-    run_store.open(task, shared.probes, inputs.init, space.dim, notes)
+    run_store = RunStore(folder, sync=store is not None)
+    run_store.open(task, shared.probes, inputs.init, space.dim, notes, memory.disk)
     try:
         everyone = range(len(task.chains))
         if potential.compiler is not None and run_store.resume_point(everyone)[0] < task.steps:

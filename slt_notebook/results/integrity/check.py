@@ -16,7 +16,7 @@ from slt_notebook.results.integrity.chunks import Loss
 from slt_notebook.results.integrity.damage import damage_of
 from slt_notebook.results.integrity.documents import check_document, is_document
 from slt_notebook.results.integrity.sealed import array_paths, attributes, has_checksums
-from slt_notebook.results.integrity.verify import losses
+from slt_notebook.results.integrity.verify import inspect
 from slt_notebook.results.sweep import read_index
 
 
@@ -151,7 +151,7 @@ def runs_at(root: Path) -> list[Path]:
 
 def check_run(root: Path) -> tuple[list[Loss], int, int, int]:
     """Return what is lost of one run, and how many arrays, chunks and bytes were read."""
-    found = losses(root, checkpoint=True)
+    found = list(inspect(root, checkpoint=True).found)
     attrs = attributes(root)
     paths = array_paths(root, attrs, checkpoint=True)
     chunks = size = 0

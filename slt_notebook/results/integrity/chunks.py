@@ -19,7 +19,13 @@ import numpy as np
 import zarr
 
 from slt_notebook import names
+from slt_notebook.results.integrity.file_store import ReadStore
 from slt_notebook.results.integrity.sealed import META, has_checksums, read_metadata, read_sealed
+
+CURSOR = "cursor"
+"""The array of the checkpoint that says how far each chain is."""
+SEAL = "seal"
+"""The array of the checkpoint with a checksum of each state, see `states.py`."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,10 @@ class Stored:
                     found.add(tuple(map(int, index)))
         return found
 
+    def key(self, chunk: Sequence[int]) -> str:
+        """Return the path of the file of a chunk within the run."""
+        return "/".join((self.path, "c", *map(str, chunk)))
+
     def file(self, chunk: Sequence[int]) -> Path:
         """Return the file of a chunk."""
         return self.folder.joinpath("c", *map(str, chunk))
@@ -135,12 +145,19 @@ class Done:
             None where the checkpoints were taken out or their cursor cannot be read.
         burnin: Steps before the first draw.
         thin: Steps per draw.
+        draws: Draws that the task asks for.
     """
 
     chains: tuple[int, ...]
     cursor: np.ndarray | None
     burnin: int
     thin: int
+    draws: int
+
+    @property
+    def extents(self) -> dict[str, int]:
+        """Steps and draws that the task asks for."""
+        return {names.STEP: self.burnin + self.draws * self.thin, names.DRAW: self.draws}
 
     def extent(self, row: int, unit: str) -> int:
         """Return the steps or draws of a chain that are done."""
@@ -154,32 +171,61 @@ def done_of(root: Path, attrs: Mapping[str, Any]) -> Done:
 
     Raises:
         ValueError: Its task cannot be read.
+        OSError: The disk does not answer.
     """
     try:
         task = json.loads(attrs[names.A_TASK])
         chains = tuple(int(c) for c in task["chains"])
         burnin, thin = int(task["burnin"]), max(1, int(task["thin"]))
+        draws = int(task["draws"])
     except (KeyError, TypeError, ValueError) as cause:
         raise ValueError("its task cannot be read") from cause
     try:
-        cursor = np.asarray(zarr.open_array(str(root / names.CHECKPOINT / "cursor"), mode="r")[:])
-    except Exception:  # taken out, or damaged: what a reader sees of the run is judged without it
+        cursor = values_at(root, f"{names.CHECKPOINT}/{CURSOR}")
+    except FileNotFoundError:
+        cursor = None  # taken out
+    except OSError:  # the disk does not answer
+        raise
+    except Exception:  # damaged: what a reader sees of the run is judged without it
         cursor = None
     if cursor is not None and cursor.shape != (len(chains), 2):
         cursor = None
     if cursor is not None and not has_checksums(attrs):
         # Chunks of nothing but NaN, as after a divergence, were not written then.
         try:
-            status = zarr.open_array(str(root / names.SAMPLING / names.STATUS_STEP), mode="r")
-            at = np.asarray(status[:])
+            at = values_at(root, f"{names.SAMPLING}/{names.STATUS_STEP}")
+        except OSError:
+            raise
         except Exception as cause:
             raise ValueError("its status cannot be read") from cause
         cursor = np.where(at[:, None] < 0, cursor, np.minimum(cursor, at[:, None]))
-    return Done(chains, cursor, burnin, thin)
+    return Done(chains, cursor, burnin, thin, draws)
 
 
-def missing(arrays: Sequence[Stored], done: Done, sealed: bool) -> Iterator[Loss]:
-    """Yield what is missing of arrays whose values should all be there.
+def values_at(root: Path, path: str) -> np.ndarray:
+    """Return the values of an array of the run at `root`.
+
+    Raises:
+        OSError: It is not there, or the disk does not answer.
+        ValueError, RuntimeError: It is damaged.
+    """
+    return np.asarray(array_at(root, path)[...])
+
+
+def array_at(root: Path, path: str) -> zarr.Array:
+    """Return an array of the run at `root`, for reading.
+
+    Raises:
+        OSError: It is not there, or the disk does not answer.
+        ValueError: Its metadata is damaged.
+    """
+    return zarr.open_array(ReadStore(root), path=path, mode="r")
+
+
+def required(
+    arrays: Sequence[Stored], done: Done, sealed: bool
+) -> Iterator[tuple[Stored, tuple[int, ...], bool]]:
+    """Yield the chunks that must be there: array, index, and whether it is there.
 
     Args:
         arrays: Of one group.
@@ -192,8 +238,7 @@ def missing(arrays: Sequence[Stored], done: Done, sealed: bool) -> Iterator[Loss
             continue
         for chunk in _required(array, arrays, present, done):
             # Asked again: a folder that is being written may be listed without a file in it.
-            if chunk not in present[array.path] and not array.file(chunk).exists():
-                yield array.loss(chunk, "its file is missing", done.chains)
+            yield array, chunk, chunk in present[array.path] or array.file(chunk).exists()
 
 
 def _is_loss(array: Stored) -> bool:
@@ -205,7 +250,7 @@ def _required(
 ) -> Iterator[tuple[int, ...]]:
     counts = array.counts()
     if array.dims[:2] == (names.CHAIN, "slot"):  # states
-        if array.path.endswith("/cursor") or done.cursor is None:
+        if array.path.endswith(f"/{CURSOR}") or done.cursor is None:
             yield from itertools.product(*map(range, counts)) if done.cursor is not None else ()
             return
         for row, slot in np.argwhere(done.cursor >= 0):

@@ -8,7 +8,9 @@ from pathlib import Path
 import zarr
 
 from slt_notebook.results.integrity.chunks import Loss, Stored, done_of, stored
+from slt_notebook.results.integrity.file_store import ReadStore
 from slt_notebook.results.integrity.sealed import array_paths, attributes, has_checksums
+from slt_notebook.results.integrity.words import TRANSIENT, reading
 
 
 def damage_of(root: Path, path: str) -> list[Loss]:
@@ -17,7 +19,15 @@ def damage_of(root: Path, path: str) -> list[Loss]:
     Args:
         root: Folder of the run.
         path: Of the array or group within it.
+
+    Raises:
+        StoreError: The disk does not answer.
     """
+    with reading(root):
+        return _damage_of(root, path)
+
+
+def _damage_of(root: Path, path: str) -> list[Loss]:
     attrs = attributes(root)
     try:
         chains = done_of(root, attrs).chains
@@ -36,13 +46,17 @@ def damage_of(root: Path, path: str) -> list[Loss]:
 
 def _damaged_chunks(array: Stored) -> Iterator[tuple[tuple[int, ...], str]]:
     try:
-        values = zarr.open_array(str(array.folder), mode="r")
-    except Exception:  # an error of its own, on opening
+        values = zarr.open_array(ReadStore(array.folder), mode="r")
+    except ValueError:  # an error of its own, on opening
         return
     for chunk in sorted(array.present()):
         try:
             values[array.window(chunk)]
+        except MemoryError:
+            raise
         except Exception as cause:
+            if isinstance(cause, OSError) and cause.errno in TRANSIENT:
+                raise
             yield chunk, _reason(cause)
 
 

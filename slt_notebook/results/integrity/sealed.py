@@ -5,6 +5,7 @@ The digest stands in the attributes of the file, so that a file is replaced toge
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from slt_notebook import names
+from slt_notebook.results.integrity.files import read
 
 META = "zarr.json"
 
@@ -30,29 +32,31 @@ def document_digest(doc: Mapping[str, Any], key: str = names.A_DIGEST) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def write_metadata(folder: Path, doc: Mapping[str, Any], seal: bool = True) -> None:
-    """Write the `zarr.json` of a folder, whole or not at all, with its digest if `seal`."""
+def encode(doc: Mapping[str, Any], seal: bool = True) -> bytes:
+    """Return the content of a `zarr.json`, with its digest if `seal`."""
     attrs = {k: v for k, v in doc.get("attributes", {}).items() if k != names.A_DIGEST}
     sealed = {**doc, "attributes": attrs}
     if seal:
         attrs[names.A_DIGEST] = digest(sealed)
-    folder.mkdir(parents=True, exist_ok=True)
-    new = folder / f".{META}.new"
-    new.write_text(json.dumps(sealed, indent=2), encoding="utf-8")
-    new.replace(folder / META)
+    return json.dumps(sealed, indent=2).encode()
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:
     """Return the `zarr.json` of a folder as it is.
 
     Raises:
-        ValueError: None there, or not readable; the message says which.
+        ValueError: None there, or no JSON; the message says which.
+        OSError: The disk does not answer.
     """
     try:
-        doc = json.loads((folder / META).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        doc = json.loads(read(folder / META))
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise ValueError(f"its {META} is missing") from None
-    except (OSError, ValueError, RecursionError) as cause:
+    except OSError as cause:
+        if cause.errno != errno.EIO:
+            raise
+        raise ValueError(f"its {META} cannot be read ({cause.strerror})") from cause
+    except (ValueError, RecursionError) as cause:
         raise ValueError(f"its {META} cannot be read ({type(cause).__name__}: {cause})") from cause
     if not isinstance(doc, dict) or not isinstance(doc.get("attributes", {}), dict):
         raise ValueError(f"its {META} holds something else")
@@ -63,12 +67,18 @@ def read_sealed(folder: Path) -> dict[str, Any]:
     """Return the `zarr.json` of a folder, compared with its digest.
 
     Raises:
-        ValueError: None there, not readable, or changed; the message says which.
+        ValueError: None there, no JSON, or changed; the message says which.
+        OSError: The disk does not answer.
     """
     doc = read_metadata(folder)
-    if doc.get("attributes", {}).get(names.A_DIGEST) != digest(doc):
+    if not is_sealed(doc):
         raise ValueError(f"its {META} does not match its digest")
     return doc
+
+
+def is_sealed(doc: Mapping[str, Any]) -> bool:
+    """Whether the content of a `zarr.json` matches its digest."""
+    return doc.get("attributes", {}).get(names.A_DIGEST) == digest(doc)
 
 
 def has_checksums(attrs: Mapping[str, Any]) -> bool:
@@ -91,9 +101,16 @@ def array_paths(root: Path, attrs: Mapping[str, Any], checkpoint: bool = False) 
         here = [p.parent for g in (names.SAMPLING, names.PROBE) for p in (root / g).rglob(META)]
         paths = sorted(p.relative_to(root).as_posix() for p in here if not _is_group(p))
     if checkpoint:
-        states = sorted(p.name for p in (root / names.CHECKPOINT).glob("*/"))
-        paths += [f"{names.CHECKPOINT}/{name}" for name in states if not name.startswith(".")]
+        found = sorted((root / names.CHECKPOINT).glob("*/"))
+        states = [p.name for p in found if not p.name.startswith(".") and not _is_begun(p)]
+        paths += [f"{names.CHECKPOINT}/{name}" for name in states]
     return paths
+
+
+def _is_begun(folder: Path) -> bool:
+    """Whether nothing was committed to an array: its metadata comes before its first chunk."""
+    here = [p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".")]
+    return not here
 
 
 def _is_group(folder: Path) -> bool:

@@ -21,6 +21,7 @@ from slt_notebook.core.sampler_loop import Step
 from slt_notebook.runs.execute.job import Job
 from slt_notebook.runs.execute.probing import HostCopy, to_host
 from slt_notebook.runs.store.layout import CHUNK_BYTES
+from slt_notebook.runs.store.run_store import Part
 from slt_notebook.runs.store.space import writing
 
 FLUSH_SECONDS = 4.0
@@ -113,37 +114,31 @@ class Buffer:
                 written at once.
         """
         self.wait_for_write()
-        stack = {
-            k: torch.stack(v, 1).float().cpu().numpy()
-            for k, v in {**self.per_step, **self.per_draw}.items()
-            if v
-        }
+        stacked = lambda parts: {k: torch.stack(v, 1).float().cpu().numpy() for k, v in parts.items() if v}
+        per_step, per_draw = stacked(self.per_step), stacked(self.per_draw)
         probes = {name: v for name, v in self.probes.items() if v}
         held = tree_flatten(state)[0]
         leaves = [leaf.detach().cpu().numpy() for leaf in held]
         if not self.large:
             leaves = [leaf.copy() for leaf in leaves]
         codes, since = status.cpu().numpy().copy(), self.since.cpu().numpy().copy()
-        at_step, at_draw = self.step, self.draw
-        store, rows = self.job.store, self.rows
-        size = self.bytes + sum(v.nbytes for v in (*stack.values(), *leaves))
+        store, step, draw = self.job.store, self.step, self.draw
+        size = self.bytes + sum(v.nbytes for v in (*per_step.values(), *per_draw.values(), *leaves))
 
         def write() -> float:
             began = time.monotonic()
             with writing(store.path, size):
-                write_all()
+                arrived = {
+                    name: np.stack([part.tensor().numpy() for part in parts], 1)
+                    for name, parts in probes.items()
+                }
+                last = steps == self.job.task.steps
+                part = Part(
+                    self.rows, step, draw, per_step, per_draw, arrived, codes, since, steps,
+                    leaves, last,
+                )  # fmt: skip
+                store.write(part)
             return time.monotonic() - began
-
-        def write_all() -> None:
-            for name, parts in probes.items():
-                values = np.stack([part.tensor().numpy() for part in parts], 1)
-                store.write_rows(f"{names.PROBE}/{name}", names.LOSS, rows, at_draw, values)
-            for name, values in stack.items():
-                start = at_step if name in self.per_step else at_draw
-                store.write_rows(names.SAMPLING, name, rows, start, values)
-            store.write_chain(names.STATUS_STEP, rows, since)
-            store.write_chain(names.STATUS, rows, codes)
-            store.write_checkpoint(rows, steps, leaves)
 
         self.pending = self.job.writer.submit(write)
         if self.large and not last:

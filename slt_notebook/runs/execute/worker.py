@@ -49,6 +49,23 @@ class _Chains:
 
 def run_chains(job: Job, rows: tuple[int, ...]) -> None:
     """Sample the chains in `rows` (places in `task.chains`) from their checkpoint to the end."""
+    done, buffers = [], []
+    for part in job.store.together(rows):
+        chains, first, buffer = _begin(job, part)
+        buffers.append(buffer)
+        done.append(chains)
+        if first < job.task.steps:
+            _sample(job, chains, first, buffer)
+    job.evaluator.leave()
+    for chains in done:
+        if not job.progress.stopping:  # while the last checkpoint is written
+            _controls(job, chains)
+    for buffer in buffers:
+        buffer.wait_for_write()
+
+
+def _begin(job: Job, rows: tuple[int, ...]) -> tuple[_Chains, int, Buffer]:
+    """Return the chains in `rows` at their checkpoint, the step that comes next, and a buffer."""
     task, potential = job.task, job.potential
     device = potential.center.device
     pick = torch.tensor(rows, device=device)
@@ -56,6 +73,7 @@ def run_chains(job: Job, rows: tuple[int, ...]) -> None:
     kernel = kernel_of_chains(task.kernel, rows)
     start = kernel.init(potential.center.expand(len(rows), -1).clone())
     first, saved = job.store.resume_point(rows)
+    job.writer.submit(job.store.forget_later, rows, first).result()
     leaves, spec = tree_flatten(start)
     if saved is not None:
         leaves = [
@@ -70,12 +88,7 @@ def run_chains(job: Job, rows: tuple[int, ...]) -> None:
     chains = _Chains(rows, indices, potential, kernel, tree_unflatten(leaves, spec), status)
     job.progress.start(indices, first)
     buffer = Buffer(job, rows, first, since, sum(leaf.nbytes for leaf in leaves))
-    if first < task.steps:
-        _sample(job, chains, first, buffer)
-    job.evaluator.leave()
-    if not job.progress.stopping:  # while the last checkpoint is written
-        _controls(job, chains)
-    buffer.wait_for_write()
+    return chains, first, buffer
 
 
 def _sample(job: Job, chains: _Chains, first: int, buffer: Buffer) -> None:
@@ -163,5 +176,4 @@ def _controls(job: Job, chains: _Chains) -> None:
             at_center[place, number] = float(job.baseline.at(index, places)[0])
     rows = chains.rows
     with writing(job.store.path, at_center.nbytes + losses.nbytes):
-        job.writer.submit(job.store.write_chain, names.CONTROL_INIT_LOSS, rows, at_center).result()
-        job.writer.submit(job.store.write_chain, names.CONTROL_LOSS, rows, losses).result()
+        job.writer.submit(job.store.write_controls, rows, at_center, losses).result()

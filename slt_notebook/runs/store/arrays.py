@@ -4,18 +4,18 @@ Every chunk ends with a crc32c of what was compressed, and chunks of nothing but
 written as well: a chunk file that is not there was lost, or its draws are not made yet.
 """
 
+import itertools
 import json
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
-from zarr.storage import LocalStore
 
 from slt_notebook.errors import StoreError, say
-from slt_notebook.results.integrity import sealed
+from slt_notebook.results.integrity.file_store import FileStore
+from slt_notebook.results.integrity.sealed import META, encode
 from slt_notebook.results.integrity.verify import REPAIR
 
 COMPRESSED = (ZstdCodec(level=0), Crc32cCodec())
@@ -28,16 +28,31 @@ def array_of(group: zarr.Group, name: str) -> zarr.Array:
     Raises:
         KeyError: there is none.
     """
-    found = group[name]
-    if not isinstance(found, zarr.Array):
-        raise KeyError(name)
-    return found.with_config({"write_empty_chunks": True})
+    known = store_of(group).arrays
+    path = f"{group.path}/{name}"
+    if path not in known:
+        found = group[name]
+        if not isinstance(found, zarr.Array):
+            raise KeyError(name)
+        known[path] = found.with_config({"write_empty_chunks": True})
+    return known[path]
 
 
-def folder_of(group: zarr.Group, name: str = "") -> Path:
-    """Return the folder of a group in a local store, or of what is called `name` within it."""
-    assert isinstance(group.store, LocalStore)
-    return Path(group.store.root) / group.path / name
+def store_of(group: zarr.Group) -> FileStore:
+    """Return the store in which a group is."""
+    assert isinstance(group.store, FileStore)
+    return group.store
+
+
+def chunk_keys(array: zarr.Array, *window: slice) -> Iterator[str]:
+    """Yield the paths of the files of an array, or of those that a window of its axes touches."""
+    counts = [-(-size // chunk) for size, chunk in zip(array.shape, array.chunks, strict=True)]
+    axes = [range(count) for count in counts]
+    for axis, part in enumerate(window):
+        chunk = array.chunks[axis]
+        axes[axis] = range(part.start // chunk, -(-part.stop // chunk))
+    for index in itertools.product(*axes):
+        yield "/".join((array.path, "c", *map(str, index)))
 
 
 def group_of(group: zarr.Group, name: str) -> zarr.Group:
@@ -52,6 +67,23 @@ def group_of(group: zarr.Group, name: str) -> zarr.Group:
     return found
 
 
+def encoded(values: np.ndarray, **how: Any) -> dict[str, Any]:
+    """Return the files of an array with `values`, by their paths within its folder."""
+    files: dict[str, Any] = {}
+    array = zarr.create_array(files, shape=values.shape, **how)
+    array.with_config({"write_empty_chunks": True})[...] = values
+    return {key: buffer.to_bytes() for key, buffer in files.items()}
+
+
+def stage(group: zarr.Group, name: str, files: Mapping[str, bytes]) -> None:
+    """Write files of the array `name`, by their paths within its folder; committed later."""
+    store = store_of(group)
+    for key, data in files.items():
+        if key == META:
+            data = encode(json.loads(data), store.seal)
+        store.files.stage(store.root / group.path / name / key, data)
+
+
 def values_of(group: zarr.Group, name: str) -> np.ndarray:
     """All values of the array `name` of `group`.
 
@@ -61,7 +93,7 @@ def values_of(group: zarr.Group, name: str) -> np.ndarray:
     array = array_of(group, name)
     try:
         return np.asarray(array[:])
-    except (ValueError, RuntimeError, OSError) as cause:
+    except (ValueError, RuntimeError) as cause:
         raise unreadable(group, name, cause) from cause
 
 
@@ -124,8 +156,6 @@ def new_coordinate(
 
 
 def _create(group: zarr.Group, name: str, codecs: Sequence[Any], **how: Any) -> zarr.Array:
-    """A new array whose metadata is sealed from the start, also if the process is killed here."""
-    made: dict[str, Any] = {}
-    zarr.create_array(made, compressors=codecs, **how)
-    sealed.write_metadata(folder_of(group, name), json.loads(made[sealed.META].to_bytes()))
+    """Return a new array."""
+    group.create_array(name, compressors=codecs, **how)
     return array_of(group, name)

@@ -7,12 +7,10 @@ checkpoint/    see `checkpoint.py`
 
 import json
 import platform
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import zarr
@@ -21,8 +19,18 @@ import slt_notebook
 from slt_notebook import names
 from slt_notebook.models.probes import Probe
 from slt_notebook.results.integrity import sealed
+from slt_notebook.results.integrity.file_store import FileStore
+from slt_notebook.results.integrity.files import Files, make_folders, move, remove_folder
 from slt_notebook.runs.plan.settings import CONTROLS, Task
-from slt_notebook.runs.store.arrays import array_of, folder_of, group_of, new_array, new_coordinate
+from slt_notebook.runs.store.arrays import (
+    array_of,
+    encoded,
+    group_of,
+    new_array,
+    new_coordinate,
+    stage,
+    store_of,
+)
 from slt_notebook.runs.store.checkpoint import create_checkpoint
 
 CHUNK_BYTES = 8 << 20
@@ -49,6 +57,7 @@ def create(
     init: Mapping[str, np.ndarray],
     dim: int,
     notes: Sequence[str] = (),
+    sync: bool = True,
 ) -> None:
     """Make the store of a run at `path`, whole or not at all.
 
@@ -59,30 +68,37 @@ def create(
         init: losses at w* of each probe, by its name.
         dim: number of sampled coordinates.
         notes: what a reader of the run should know.
+        sync: whether it is durable afterwards.
     """
     # Made beside its place and moved there whole: a run killed here leaves no half store.
     new = path.with_name(f".{path.name}.new")
-    shutil.rmtree(new, ignore_errors=True)
-    root = zarr.open_group(str(new), mode="w")
-    _create_sampling(root, task, dim)
-    for probe in probes:
-        _create_probe(root, task, probe, init[probe.name])
-    create_checkpoint(root, len(task.chains))
-    root.attrs.update(
-        {
-            names.A_SCHEMA: names.SCHEMA,
-            names.A_TASK: task.to_json(),
-            names.A_VERSIONS: json.dumps(versions()),
-            names.A_MODEL: task.model,
-            names.A_CREATED: datetime.now(UTC).isoformat(timespec="seconds"),
-            **({names.A_NOTES: list(notes)} if notes else {}),
-            names.A_CHECKSUMS: "crc32c",
-            names.A_ARRAYS: sealed.array_paths(new, {}),
-        }
-    )
-    for file in new.rglob(sealed.META):
-        sealed.write_metadata(file.parent, sealed.read_metadata(file.parent))
-    new.replace(path)
+    remove_folder(new)
+    make_folders(new, sync)
+    try:
+        files = Files(new, sync)
+        root = zarr.create_group(FileStore(files))
+        _create_sampling(root, task, dim)
+        for probe in probes:
+            _create_probe(root, task, probe, init[probe.name])
+        create_checkpoint(root, len(task.chains))
+        files.commit()
+        root.attrs.update(
+            {
+                names.A_SCHEMA: names.SCHEMA,
+                names.A_TASK: task.to_json(),
+                names.A_VERSIONS: json.dumps(versions()),
+                names.A_MODEL: task.model,
+                names.A_CREATED: datetime.now(UTC).isoformat(timespec="seconds"),
+                **({names.A_NOTES: list(notes)} if notes else {}),
+                names.A_CHECKSUMS: "crc32c",
+                names.A_ARRAYS: sealed.array_paths(new, {}),
+            }
+        )
+        files.commit()
+        move(new, path, sync)
+    except BaseException:
+        remove_folder(new)  # on a full disk, room for others
+        raise
 
 
 def _create_sampling(root: zarr.Group, task: Task, dim: int) -> None:
@@ -165,41 +181,66 @@ def _create_tokens(group: zarr.Group, probe: Probe, dims: tuple[str, ...]) -> No
     new_coordinate(group, names.FIRST_TEXT, text[:, 0], dims[:1])
 
 
-def extend(root: zarr.Group, task: Task, probes: Sequence[Probe]) -> None:
-    """Make the arrays of a run as long as `task`, which asks for more draws than before."""
+def _growing(root: zarr.Group, task: Task) -> Iterator[tuple[zarr.Group, str, int]]:
+    """Yield the arrays that grow with the draws, each with the length that `task` asks for."""
     sampling = group_of(root, names.SAMPLING)
-    for name in PER_STEP:
-        _lengthen(sampling, name, 1, task.steps)
-    for name in PER_DRAW:
-        _lengthen(sampling, name, 1, task.draws)
-    _extend_index(sampling, names.STEP, task.steps)
-    _extend_index(sampling, names.DRAW, task.draws)
-    for probe in probes:
-        group = group_of(root, f"{names.PROBE}/{probe.name}")
-        _lengthen(group, names.LOSS, 1, task.draws)
-        _extend_index(group, names.DRAW, task.draws)
-    _set_attribute(folder_of(sampling), names.A_DRAWS, task.draws)
-    _set_attribute(folder_of(root), names.A_TASK, task.to_json())
+    for name in (names.STEP, *PER_STEP):
+        yield sampling, name, task.steps
+    for name in (names.DRAW, *PER_DRAW):
+        yield sampling, name, task.draws
+    for probe in task.probes:
+        for name in (names.DRAW, names.LOSS):
+            yield group_of(root, f"{names.PROBE}/{probe['name']}"), name, task.draws
+
+
+def is_shorter(root: zarr.Group, task: Task) -> bool:
+    """Whether arrays have less room than `task` asks for, as in a copy of a run while it grew."""
+    return any(
+        array_of(g, name).shape[_axis(name)] < size for g, name, size in _growing(root, task)
+    )
+
+
+def extend(root: zarr.Group, task: Task) -> None:
+    """Make the arrays of a run as long as `task`, which asks for more draws than before.
+
+    The task is written last.  Until then readers see the arrays as long as the old task says, so
+    that the run can be read and extended again wherever this ended.
+    """
+    files = store_of(root).files
+    # Labels first: the chunks of an array may be ahead of its metadata, but not behind.
+    for group, name, size in _growing(root, task):
+        if name in _INDEX:
+            _extend_index(group, name, size)
+    files.commit()
+    for group, name, size in _growing(root, task):
+        _lengthen(group, name, size)
+    group_of(root, names.SAMPLING).attrs[names.A_DRAWS] = task.draws
+    files.commit()
+    root.attrs[names.A_TASK] = task.to_json()
+    files.commit()
+
+
+_INDEX = (names.STEP, names.DRAW)
+
+
+def _axis(name: str) -> int:
+    return 0 if name in _INDEX else 1
 
 
 def _extend_index(group: zarr.Group, name: str, size: int) -> None:
-    _lengthen(group, name, 0, size)
-    array_of(group, name)[:] = np.arange(size)
+    """Write the chunks of a longer index, under the metadata of the shorter one."""
+    array = array_of(group, name)
+    files = encoded(
+        np.arange(size), chunks=array.chunks, dtype=array.dtype, fill_value=array.fill_value,
+        filters=array.filters, compressors=array.compressors,
+    )  # fmt: skip
+    del files[sealed.META]
+    stage(group, name, files)
 
 
-# Zarr would write new metadata under the digest of the old; a run killed before the next write
-# would then not open.
-
-
-def _lengthen(group: zarr.Group, name: str, axis: int, size: int) -> None:
-    folder = folder_of(group, name)
-    doc = sealed.read_metadata(folder)
-    doc["shape"][axis] = size
-    sealed.write_metadata(folder, doc, names.A_DIGEST in doc["attributes"])
-
-
-def _set_attribute(folder: Path, name: str, value: Any) -> None:
-    doc = sealed.read_metadata(folder)
-    seal = names.A_DIGEST in doc["attributes"]  # not in a store of before
-    doc["attributes"][name] = value
-    sealed.write_metadata(folder, doc, seal)
+def _lengthen(group: zarr.Group, name: str, size: int) -> None:
+    """Write the metadata of a longer array."""
+    store, path = store_of(group), f"{group.path}/{name}"
+    doc = sealed.read_metadata(store.root / path)
+    doc["shape"][_axis(name)] = size
+    store.files.stage(store.root / path / sealed.META, sealed.encode(doc, store.seal))

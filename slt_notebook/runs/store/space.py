@@ -1,15 +1,12 @@
 """Room on the disk of a store: asked before a run, and told when writing fails."""
 
-import errno
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from slt_notebook.errors import StoreError, say
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_LOCKED = (errno.EROFS, errno.EACCES, errno.EPERM)
+from slt_notebook.results.integrity.words import remedy
 
 
 def free_bytes(path: Path) -> int | None:
@@ -77,19 +74,11 @@ def _message(path: Path, needed: int, cause: OSError) -> str:
     known = [f"{_size(needed)} to be written"] if needed else []
     known += [f"{_size(free)} free"] if free is not None else []
     why = cause.strerror or str(cause)
-    if cause.errno in _FULL:
-        do = "free some space (with a quota: of your own files)"
-    elif cause.errno in _LOCKED:
-        do = "make the folder writable"
-    elif cause.errno == errno.EMFILE:
-        do = "close other files, or raise the limit (ulimit -n)"
-    else:
-        do = "see to the disk"
     return say(
         f"{str(path)!r}, where writing failed: {why} ({', '.join(known) or 'room unknown'})",
         "a disk that takes what the run writes",
-        f"{do}, then call slt.sample again with this store and the same settings: every draw up to "
-        "the last checkpoint is kept, and it goes on from there",
+        f"{remedy(cause.errno)}, then call slt.sample again with this store and the same settings: "
+        "every draw up to the last checkpoint is kept, and it goes on from there",
     )
 
 

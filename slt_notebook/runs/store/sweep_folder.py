@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import zarr
 
 from slt_notebook import names
 from slt_notebook.errors import StoreError, StoreMismatch, say
-from slt_notebook.results.integrity.sealed import document_digest
+from slt_notebook.results.integrity.chunks import CURSOR, values_at
+from slt_notebook.results.integrity.files import make_folders, write
+from slt_notebook.results.integrity.sealed import document_digest, read_metadata
 from slt_notebook.results.sweep import read_index
 from slt_notebook.runs.plan.settings import Task
 from slt_notebook.runs.plan.task import compare
-from slt_notebook.runs.store.arrays import group_of, values_of
-from slt_notebook.runs.store.checkpoint import steps_reached
+from slt_notebook.runs.store.space import writing
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,14 @@ class Entry:
 def complete(path: Path, task: Task) -> bool:
     """Whether the store at `path` holds the whole of `task` already."""
     try:
-        group = zarr.open_group(str(path), mode="r")
-        if compare(str(group.attrs[names.A_TASK]), task) != "same":
+        if compare(str(read_metadata(path)["attributes"][names.A_TASK]), task) != "same":
             return False
-        steps = steps_reached(group)
-        sampling = group_of(group, names.SAMPLING)
-        control = values_of(sampling, names.CONTROL_LOSS)
-    except (FileNotFoundError, KeyError, StoreError):
-        return False
-    alive = values_of(sampling, names.STATUS) == names.STATUS_OK
+        steps = values_at(path, f"{names.CHECKPOINT}/{CURSOR}").max(1)
+        control = values_at(path, f"{names.SAMPLING}/{names.CONTROL_LOSS}")
+        status = values_at(path, f"{names.SAMPLING}/{names.STATUS}")
+    except (FileNotFoundError, KeyError, ValueError, RuntimeError, StoreError):
+        return False  # the run itself says what is wrong
+    alive = status == names.STATUS_OK
     reached = (steps >= task.steps) | ~alive
     # Controls are the last that a run writes; without gamma there is no law to draw them from.
     drawn = ~np.isnan(control).all(1) | ~alive
@@ -95,7 +94,6 @@ def write_index(folder: Path, entries: Sequence[Entry]) -> None:
                 "pass another store=...",
             )
         )
-    folder.mkdir(parents=True, exist_ok=True)
     old = read_index(folder)["runs"] if (folder / names.SWEEP_INDEX).exists() else []
     rows = {(r["dataset"], r["checkpoint"], r["component"]): r["path"] for r in old}
     rows |= {(e.dataset, e.checkpoint, e.component): e.path for e in entries}
@@ -105,14 +103,14 @@ def write_index(folder: Path, entries: Sequence[Entry]) -> None:
     ]
     index = {names.A_SCHEMA: names.SCHEMA, "runs": runs}
     index[names.A_DIGEST] = document_digest(index)
-    new = folder / f".{names.SWEEP_INDEX}.new"
-    new.write_text(json.dumps(index, indent=1))
-    new.replace(folder / names.SWEEP_INDEX)
+    with writing(folder):
+        make_folders(folder)
+        write(folder / names.SWEEP_INDEX, json.dumps(index, indent=1).encode())
 
 
 def _foreign(folder: Path) -> bool:
     """Whether a folder without an index holds anything but runs and what stands beside them."""
     if not folder.exists() or (folder / names.SWEEP_INDEX).exists():
         return False
-    ours = (".zarr", ".zarr.lock", ".zarr.notes.jsonl", f"{names.SWEEP_INDEX}.damaged")
+    ours = (".zarr", ".zarr.lock", ".zarr.new", ".zarr.notes.jsonl", f"{names.SWEEP_INDEX}.damaged")
     return any(not p.name.endswith((*ours, f"{names.SWEEP_INDEX}.new")) for p in folder.iterdir())
