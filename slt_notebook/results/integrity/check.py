@@ -16,7 +16,9 @@ from slt_notebook.results.integrity.chunks import Loss
 from slt_notebook.results.integrity.damage import damage_of
 from slt_notebook.results.integrity.documents import check_document, is_document
 from slt_notebook.results.integrity.sealed import array_paths, attributes, has_checksums
+from slt_notebook.results.integrity.states import broken_seals
 from slt_notebook.results.integrity.verify import inspect
+from slt_notebook.results.integrity.words import reading
 from slt_notebook.results.sweep import read_index
 
 
@@ -151,15 +153,19 @@ def runs_at(root: Path) -> list[Path]:
 
 def check_run(root: Path) -> tuple[list[Loss], int, int, int]:
     """Return what is lost of one run, and how many arrays, chunks and bytes were read."""
-    found = list(inspect(root, checkpoint=True).found)
+    state = inspect(root, checkpoint=True)
+    found = list(state.found)
     attrs = attributes(root)
     paths = array_paths(root, attrs, checkpoint=True)
     chunks = size = 0
     for path in paths:
         found += damage_of(root, path)
         for file in (root / path / "c").rglob("*"):
-            if file.is_file():
+            if file.is_file() and not file.name.startswith("."):
                 chunks, size = chunks + 1, size + file.stat().st_size
+    if state.done is not None:
+        with reading(root):
+            found += broken_seals(root, state.done)
     chunked = {loss.array for loss in found if loss.chunk}
     found = [loss for loss in found if loss.chunk or loss.array not in chunked]
     return found, len(paths), chunks, size
