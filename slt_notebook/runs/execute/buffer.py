@@ -114,7 +114,9 @@ class Buffer:
                 written at once.
         """
         self.wait_for_write()
-        stacked = lambda parts: {k: torch.stack(v, 1).float().cpu().numpy() for k, v in parts.items() if v}
+        stacked = lambda parts: {
+            k: torch.stack(v, 1).float().cpu().numpy() for k, v in parts.items() if v
+        }
         per_step, per_draw = stacked(self.per_step), stacked(self.per_draw)
         probes = {name: v for name, v in self.probes.items() if v}
         held = tree_flatten(state)[0]
@@ -152,3 +154,8 @@ class Buffer:
             self.pending = None
             # A large model's checkpoint may take longer to write than draws take to make.
             self.spacing = max(FLUSH_SECONDS, 10 * took * self.job.evaluator.writers)
+
+
+def _stacked(parts: dict[str, list[Tensor]]) -> dict[str, np.ndarray]:
+    """Return lists of `[chain]` as arrays `[chain, step or draw]` in memory; not empty ones."""
+    return {k: torch.stack(v, 1).float().cpu().numpy() for k, v in parts.items() if v}
