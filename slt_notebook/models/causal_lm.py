@@ -1,4 +1,4 @@
-"""The per-token loss of Hugging Face causal language models.
+"""The per-token loss of causal language models: of transformers, and any other.
 
     loss[i, k] = -log p(x_k | x_0 .. x_{k-1}),   k = 1 .. T-1, in nats
 
@@ -7,7 +7,7 @@ causal, so a token that counts never sees it.  (A mask would also make `vmap` fa
 reads its values.)  The softmax is float32 whatever the dtype of the model.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -17,15 +17,15 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from slt_notebook.core.capabilities import Capabilities
-from slt_notebook.core.chunking import out_of_memory
 from slt_notebook.core.modes import in_plain_modes
 from slt_notebook.core.types import Batch, LossFn, Params
-from slt_notebook.errors import InputError, SLTError, say
+from slt_notebook.errors import InputError, say
 from slt_notebook.models.components.restriction import LayerRestrictor
 from slt_notebook.models.losses import require_fields
 from slt_notebook.models.modules.guard import WriteGuard
 from slt_notebook.models.modules.intake import module_of, trainable_names
 from slt_notebook.models.probes import Probe
+from slt_notebook.models.reading import by_keyword, check_causal, find_reading
 from slt_notebook.models.shells import Shells, shell
 from slt_notebook.models.token_losses import LARGE_LOGITS, PREFIX, REST, TokenLosses
 from slt_notebook.models.weights import moved, trained
@@ -140,16 +140,29 @@ class CausalLMLoss:
 
 
 @in_plain_modes
-def causal_lm(model: nn.Module, dtype: torch.dtype | None = None) -> CausalLMLoss:
-    """The per-token loss of any Hugging Face causal LM, as a pure function of its parameters.
+def causal_lm(
+    model: Any,
+    dtype: torch.dtype | None = None,
+    *,
+    forward: Callable[[Any, Tensor], Any] | None = None,
+) -> CausalLMLoss:
+    """The per-token loss of any causal language model, as a pure function of its parameters.
 
         loss[i, k] = -log p(x_k | x_<k),  [example, token] in nats, NaN at padding
 
+    How the model is called is found by calling it: `model(input_ids=ids).logits` as in
+    transformers, or `model(ids)`, or `model(ids, targets)` as in nanoGPT; it may return logits, an
+    object with `.logits`, a dict, or a tuple that holds them.  Whether it is causal is found out
+    too: no loss may change with tokens that come after its own.
+
     Args:
-        model: anything that answers `model(input_ids=...)` with `.logits`.  It is left as it is:
-            weights, mode, device, `requires_grad`.  It is evaluated with dropout off.
+        model: a model of transformers, or any module from token ids to logits, maybe within
+            wrappers (`torch.compile`, `DataParallel`, nnsight).  It is left as it is: weights,
+            mode, device, `requires_grad`.  It is evaluated with dropout off.
         dtype: of the forward pass; None keeps the model's (float32 on a CPU).  Positions are
-            float32 in any case.
+            float32, or float64 where weights are.
+        forward: `(model, ids [example, position]) -> logits [example, position, vocabulary]`, for
+            models that are called in another way.
 
     Returns:
         A loss for `slt.sample`, with the fields `input_ids` and `attention_mask` (make the data
@@ -165,114 +178,45 @@ def causal_lm(model: nn.Module, dtype: torch.dtype | None = None) -> CausalLMLos
     for buffer in inner.buffers():
         if buffer.is_floating_point() and buffer.dtype != torch.float32:
             buffer.data = buffer.data.to(float_dtype)
-    vocabulary = _vocabulary(model)
-    whole, split = (TokenLosses(inner, split=apart) for apart in (False, True))
     longest = _longest(model)
     named = {f"model.{k}": v for k, v in params.items()}
+    kind = type(model).__name__
     # On copies: a forward pass may leave something behind in its module.
-    trial = shell(whole)
-    with torch.no_grad(), WriteGuard(named):
-        ids = _readable(trial, named, vocabulary, longest, type(model).__name__)
-        _check_causal(trial, named, ids, vocabulary, type(model).__name__)
-    module = split if _splits(trial, shell(split), named, ids) else whole
-    return CausalLMLoss(
-        Shells(module), params, vocabulary, longest, type(model).__name__, trainable_names(model)
-    )
+    with torch.no_grad(), WriteGuard(params):
+        known = _vocabulary(model)
+        read, ids, vocabulary = find_reading(shell(inner), params, known, longest, kind, forward)
+        whole = TokenLosses(inner, split=False, read=read)
+        trial = shell(whole)
+        check_causal(trial, named, ids, vocabulary, kind)
+    module = whole
+    if read is by_keyword:
+        split = TokenLosses(inner, split=True)
+        if _splits(trial, shell(split), named, ids):
+            module = split
+    return CausalLMLoss(Shells(module), params, vocabulary, longest, kind, trainable_names(model))
 
 
-TRIED = (12, 8, 5, 4, 3, 2)
-"""Lengths of sequences that a model is tried on, until it can read one."""
-
-
-def _readable(
-    module: nn.Module,
-    named: Mapping[str, Tensor],
-    vocabulary: int,
-    longest: int | None,
-    kind: str,
-) -> Tensor:
-    """Return ids `[2, position]` that the model can read.
-
-    Raises:
-        InputError: a model that reads none, or answers with something else than logits.
-    """
-    first: Exception | None = None
-    device = next(iter(named.values())).device
-    for length in [n for n in TRIED if longest is None or n <= longest] or [2]:
-        ids = (torch.arange(2 * length, device=device) * 7919 % vocabulary).reshape(2, length)
-        try:
-            losses = functional_call(module, dict(named), (ids,))
-            if losses.shape == (2, length - 1):
-                return ids
-            first = first or ValueError(f"losses of shape {tuple(losses.shape)}")
-        except SLTError:
-            raise
-        except Exception as cause:  # whatever a model raises that is none of this kind
-            if out_of_memory(cause):
-                raise
-            first = first or cause
-    assert first is not None
-    why = (str(first).strip().splitlines() or [""])[0][:160]
-    raise InputError(
-        say(
-            f"a {kind} that does not answer model(input_ids=...).logits with logits "
-            f"[example, position, {vocabulary}] ({type(first).__name__}: {why})",
-            "a causal LM such as those of transformers",
-            "use slt.supervised or slt.loss_fn for other models",
-        )
-    ) from first
-
-
-def _check_causal(
-    module: nn.Module, named: Mapping[str, Tensor], ids: Tensor, vocabulary: int, kind: str
-) -> None:
-    """Check by experiment that no loss depends on tokens that come after its own.
-
-    Raises:
-        InputError: a model that looks ahead: its losses are no log-probabilities of the text.
-    """
-    if vocabulary < 2 or ids.shape[1] < 3:
-        return
-    losses = functional_call(module, dict(named), (ids,))
-    moved = 0.0
-    for keep in {max(2, ids.shape[1] // 2), ids.shape[1] - 1, 2}:
-        for shift in (1, 1 + vocabulary // 3):
-            other = ids.clone()
-            other[:, keep:] = (other[:, keep:] + shift) % vocabulary
-            now = functional_call(module, dict(named), (other,))
-            change = (now - losses)[:, : keep - 1].abs()
-            moved = max(moved, float((change / losses[:, : keep - 1].abs().clamp(min=1)).max()))
-    eps = max(torch.finfo(v.dtype).eps for v in named.values() if v.is_floating_point())
-    if moved > 200 * eps:  # rounding differs by the values that share a product
-        raise InputError(
-            say(
-                f"a {kind}, whose losses move by {moved:.2g} when later tokens are changed",
-                "a causal LM: each position sees those before it alone",
-                "masked and encoder models have no losses of next tokens; use slt.supervised or "
-                "slt.loss_fn with a loss of your own",
-            )
-        )
+_LENGTHS = ("max_position_embeddings", "n_positions", "n_ctx", "block_size", "max_seq_len")
 
 
 def _longest(model: nn.Module) -> int | None:
     """How many positions the model can read, or None where its configuration does not say."""
-    config: Any = getattr(model, "config", None)
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    return getattr(text, "max_position_embeddings", None)
+    for name in ("config", "cfg"):
+        config: Any = getattr(model, name, None)
+        text = config.get_text_config() if hasattr(config, "get_text_config") else config
+        for key in _LENGTHS:
+            found = text.get(key) if isinstance(text, dict) else getattr(text, key, None)
+            if isinstance(found, int) and found > 0:
+                return found
+    return None
 
 
-def _vocabulary(model: Any) -> int:
-    """How many tokens the input embedding has."""
+def _vocabulary(model: Any) -> int | None:
+    """How many tokens the input embedding has, or None where the model does not say."""
     try:
         return model.get_input_embeddings().weight.shape[0]
-    except (AttributeError, NotImplementedError) as cause:
-        raise InputError(
-            say(
-                f"a {type(model).__name__} without input embeddings",
-                "a Hugging Face causal LM",
-                "use slt.supervised or slt.loss_fn for other models",
-            )
-        ) from cause
+    except (AttributeError, NotImplementedError):
+        return None
 
 
 def _splits(whole: nn.Module, split: nn.Module, named: dict[str, Tensor], ids: Tensor) -> bool:

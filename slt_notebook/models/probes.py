@@ -325,7 +325,7 @@ def token_string(tokenizer: Any, token_id: int) -> str:
 
 
 def readable(text: str) -> str:
-    """Return a text that can be stored: halves of surrogate pairs are shown by their numbers.
+    r"""Return a text that can be stored: halves of surrogate pairs are shown by their numbers.
 
     >>> readable("a\ud83d")
     'a⟨U+D83D⟩'

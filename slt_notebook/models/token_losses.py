@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from slt_notebook.core.types import Batch, Params
 from slt_notebook.models.chunked_cross_entropy import LinearCrossEntropy
+from slt_notebook.models.reading import Reading, by_keyword
 from slt_notebook.models.shells import Shells
 
 PREFIX = "prefix"
@@ -32,11 +33,18 @@ takes longer than the product (256 tokens, vocabulary 50257: .63 s by 20 rows, .
 class TokenLosses(nn.Module):
     """A causal LM whose output is its per-token loss `[example, token]`, padding not yet marked."""
 
-    def __init__(self, model: nn.Module, split: bool) -> None:
-        """The losses of `model`; `split` says that trunk and unembedding can be called apart."""
+    def __init__(self, model: nn.Module, split: bool, read: Reading = by_keyword) -> None:
+        """The losses of `model`.
+
+        Args:
+            model: whose logits they are made of.
+            split: whether trunk and unembedding can be called apart, as in transformers.
+            read: how it is called where it is called whole.
+        """
         super().__init__()
         self.model = model
         self.split = split
+        self.read = read
         self.held: Tensor | None = None  # the output of layers that are not computed: `prefix`
         self.rest: Tensor | None = None  # what an attention of one head adds: `single_head`
 
@@ -67,8 +75,7 @@ class TokenLosses(nn.Module):
         targets = input_ids[:, 1:]
         model: Any = self.model
         if not self.split:
-            logits = model(input_ids=input_ids, use_cache=False).logits[:, :-1]
-            return token_cross_entropy(logits, targets)
+            return token_cross_entropy(self.read(model, input_ids)[:, :-1], targets)
         hidden = model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
         hidden = hidden[:, :-1]
         head = model.get_output_embeddings()

@@ -231,7 +231,7 @@ def _layer(shapes: Shapes, number: int, name: str, attention: str | None) -> Ite
     matrices = {n.rpartition(".")[0] for n in others if len(shapes[n]) > 1}
     mlp = [n for n in others if n.rpartition(".")[0] in matrices]
     norms = [n for n in others if n not in mlp]
-    if mlp:
+    if mlp and attended:  # else what looks like an MLP may hold an attention that was not found
         yield component(f"{tag}.mlp", "mlp", _wholes(mlp, shapes))
     if norms:
         yield component(f"{tag}.norm", "norm", _wholes(norms, shapes))

@@ -10,14 +10,14 @@ from slt_notebook.errors import InputError, say
 
 # Attribute that holds the wrapped module, by the name of a wrapper's class, wherever it is defined.
 _INNER = {
-    "OptimizedModule": "_orig_mod",  # torch.compile
-    "DataParallel": "module",
-    "DistributedDataParallel": "module",
-    "_FabricModule": "module",  # lightning.fabric
-    "DeepSpeedEngine": "module",
-    "AveragedModel": "module",  # torch.optim.swa_utils
-    "NNsight": "_model",
-    "TransformerBridge": "original_model",
+    "OptimizedModule": ("_orig_mod",),  # torch.compile
+    "DataParallel": ("module",),
+    "DistributedDataParallel": ("module",),
+    "_FabricModule": ("module",),  # lightning.fabric
+    "DeepSpeedEngine": ("module",),
+    "AveragedModel": ("module",),  # torch.optim.swa_utils
+    "NNsight": ("_module", "_model"),  # the second before version .5
+    "TransformerBridge": ("original_model",),
 }
 _SHARDED = ("FullyShardedDataParallel", "FSDPModule")
 
@@ -37,14 +37,13 @@ def unwrapped(model: Any) -> Any:
             got = f"a {type(model).__name__}, of whose weights each process holds a part"
             do = "gather its state dict, load it into a plain model, and pass that"
             raise InputError(say(got, "a module with all of its weights", do))
-        names = [_INNER[kind] for kind in kinds if kind in _INNER]
-        inner = next((getattr(model, n) for n in names if isinstance_of(model, n)), None)
+        names = [name for kind in kinds for name in _INNER.get(kind, ())]
+        inner = next((getattr(model, n) for n in names if _is_module(model, n)), None)
         if inner is None or inner is model:
             return model
         model = inner
     return model
 
 
-def isinstance_of(model: Any, name: str) -> bool:
-    """Whether the attribute `name` of a wrapper is a module."""
+def _is_module(model: Any, name: str) -> bool:
     return isinstance(getattr(model, name, None), nn.Module)
