@@ -16,7 +16,7 @@ from torch import Tensor
 from slt_notebook.benchmarks import dln
 from slt_notebook.benchmarks.problem import Problem
 from slt_notebook.errors import InputError, say
-from slt_notebook.models.losses import loss_fn
+from slt_notebook.models.losses.function import loss_fn
 from slt_notebook.models.probes import array_probe
 
 SIZES = {

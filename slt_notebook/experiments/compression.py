@@ -29,11 +29,11 @@ from slt_notebook.core.kernels.sgld import SGLD
 from slt_notebook.estimators.llc.compression import compression_series
 from slt_notebook.estimators.llc.llc import llc
 from slt_notebook.experiments import argument_parser, characters
-from slt_notebook.models.causal_lm import causal_lm
 from slt_notebook.models.compression.grids import odd_grid
 from slt_notebook.models.curvature import hessian_trace
 from slt_notebook.models.load import load, probe_texts, revisions
-from slt_notebook.models.losses import supervised
+from slt_notebook.models.losses.causal_lm import causal_lm
+from slt_notebook.models.losses.supervised import supervised
 from slt_notebook.models.probes import Probe, array_probe, text_probe, token_probe
 from slt_notebook.runs.compression import critical_compression
 from slt_notebook.runs.sample import sample

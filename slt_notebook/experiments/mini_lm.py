@@ -25,7 +25,7 @@ from slt_notebook import names
 from slt_notebook.estimators.influence.groups import group_influence
 from slt_notebook.estimators.llc.llc import llc
 from slt_notebook.experiments import argument_parser
-from slt_notebook.models.causal_lm import causal_lm
+from slt_notebook.models.losses.causal_lm import causal_lm
 from slt_notebook.models.probes import Probe, token_probe
 from slt_notebook.toys.mini_language import ABILITIES, ROLES, Language, Sample
 

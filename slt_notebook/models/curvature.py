@@ -14,7 +14,7 @@ from slt_notebook.core.potential import mean_loss
 from slt_notebook.core.space import Space, dtype_of
 from slt_notebook.core.types import Batch
 from slt_notebook.errors import InputError, say
-from slt_notebook.models.losses import Loss
+from slt_notebook.models.losses.protocol import Loss
 from slt_notebook.models.probes import Probe
 
 

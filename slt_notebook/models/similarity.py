@@ -18,9 +18,10 @@ from slt_notebook.core.capabilities import capabilities
 from slt_notebook.core.modes import in_plain_modes
 from slt_notebook.core.space import Space
 from slt_notebook.errors import InputError, nearest, say
-from slt_notebook.models.losses import Loss, SupervisedLoss
+from slt_notebook.models.losses.protocol import Loss
+from slt_notebook.models.losses.supervised import SupervisedLoss
+from slt_notebook.models.modules.shells import shell
 from slt_notebook.models.probes import Probe
-from slt_notebook.models.shells import shell
 
 _COLUMNS = 1 << 16  # coordinates whose products are summed at once, in float64
 

@@ -6,8 +6,8 @@ from typing import Any
 from torch import nn
 
 from slt_notebook.errors import InputError, say
-from slt_notebook.models.causal_lm import causal_lm
 from slt_notebook.models.components.patterns import Parts, check_disjoint
+from slt_notebook.models.losses.causal_lm import causal_lm
 
 
 def losses_by_label(loss: Any, checkpoints: Any) -> dict[str, Any]:

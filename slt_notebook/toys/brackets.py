@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from slt_notebook.errors import InputError, say
-from slt_notebook.models.losses import SupervisedLoss, supervised
+from slt_notebook.models.losses.supervised import SupervisedLoss, supervised
 from slt_notebook.models.probes import Probe, array_probe
 from slt_notebook.toys.in_context.model import Block
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from slt_notebook.models.losses import SupervisedLoss, supervised
+from slt_notebook.models.losses.supervised import SupervisedLoss, supervised
 from slt_notebook.models.probes import Probe
 
 

@@ -17,7 +17,7 @@ import torch
 import xarray as xr
 
 from slt_notebook.errors import InputError, say
-from slt_notebook.models.losses import FunctionLoss, loss_fn
+from slt_notebook.models.losses.function import FunctionLoss, loss_fn
 from slt_notebook.models.probes import Probe, array_probe
 
 Array = np.ndarray

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from slt_notebook.errors import InputError, say
-from slt_notebook.models.losses import FunctionLoss, loss_fn
+from slt_notebook.models.losses.function import FunctionLoss, loss_fn
 from slt_notebook.models.probes import Probe, array_probe
 from slt_notebook.toys.digits import split
 

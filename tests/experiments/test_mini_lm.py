@@ -6,7 +6,7 @@ import xarray as xr
 
 from slt_notebook.errors import InputError
 from slt_notebook.experiments import mini_lm
-from slt_notebook.models.causal_lm import causal_lm
+from slt_notebook.models.losses.causal_lm import causal_lm
 from slt_notebook.models.probes import token_probe
 from slt_notebook.toys.mini_language import ABILITIES, ROLES, SLOTS, Language
 

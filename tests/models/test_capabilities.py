@@ -9,7 +9,7 @@ import torch
 
 import slt_notebook as slt
 from slt_notebook.core.capabilities import Capabilities, capabilities
-from slt_notebook.models.half_precision import probe_loss
+from slt_notebook.models.losses.half_precision import probe_loss
 from tests.runs.problems import language, regression
 
 SETTINGS = {

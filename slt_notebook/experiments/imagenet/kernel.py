@@ -39,7 +39,7 @@ from slt_notebook.errors import InputError, say
 from slt_notebook.experiments import argument_parser
 from slt_notebook.experiments.imagenet.photos import PHOTOS
 from slt_notebook.experiments.imagenet.wordnet import WordNet, read_wordnet
-from slt_notebook.models.losses import SupervisedLoss, supervised
+from slt_notebook.models.losses.supervised import SupervisedLoss, supervised
 from slt_notebook.models.probes import Probe, array_probe
 from slt_notebook.models.similarity import activation_kernel, gradient_kernel
 from slt_notebook.runs.sample import sample

@@ -19,8 +19,8 @@ import xarray as xr
 from slt_notebook import names
 from slt_notebook.estimators.influence.groups import group_influence
 from slt_notebook.experiments import argument_parser
-from slt_notebook.models.causal_lm import causal_lm
 from slt_notebook.models.load import load, probe_texts, revisions
+from slt_notebook.models.losses.causal_lm import causal_lm
 from slt_notebook.models.probes import Probe, text_probe, token_probe
 
 LENGTH = 64

@@ -29,8 +29,8 @@ from slt_notebook.models.components.layers import TOKENS, find_layers
 from slt_notebook.models.components.patterns import Component, Heads, Parts, layer_of, whole
 from slt_notebook.models.components.recording import Call
 from slt_notebook.models.modules.intake import trainable_names
+from slt_notebook.models.modules.shells import shell
 from slt_notebook.models.modules.unwrapping import unwrapped
-from slt_notebook.models.shells import shell
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from slt_notebook.core.types import Batch, Params
-from slt_notebook.models.token_losses import PREFIX, LayeredLoss
+from slt_notebook.models.losses.token_losses import PREFIX, LayeredLoss
 
 
 class _Reached(Exception):

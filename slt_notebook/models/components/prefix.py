@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from slt_notebook.core.types import Batch
 from slt_notebook.models.components.outputs import first_tensor, output_of
-from slt_notebook.models.token_losses import LayeredLoss
+from slt_notebook.models.losses.token_losses import LayeredLoss
 
 
 def hidden_before(

@@ -24,8 +24,8 @@ from slt_notebook.models.components.single_head import (
     rest_of,
     single_head,
 )
+from slt_notebook.models.losses.token_losses import PREFIX, REST, LayeredLoss
 from slt_notebook.models.probes import Probe
-from slt_notebook.models.token_losses import PREFIX, REST, LayeredLoss
 
 PREFIX_BYTES = 1 << 30
 """Hidden states kept for a restricted run.  A constant: what is kept must not depend on the day."""

@@ -24,7 +24,7 @@ from slt_notebook.core.space import Piece, Space
 from slt_notebook.core.types import Batch, Params
 from slt_notebook.models.components.outputs import first_tensor, output_of
 from slt_notebook.models.components.patterns import Component, Parts
-from slt_notebook.models.token_losses import LayeredLoss
+from slt_notebook.models.losses.token_losses import LayeredLoss
 
 
 def attention_of(component: Component) -> str | None:

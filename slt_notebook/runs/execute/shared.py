@@ -21,7 +21,7 @@ from slt_notebook.core.types import Batch
 from slt_notebook.models.components.catalog import parts
 from slt_notebook.models.components.patterns import Component, Parts
 from slt_notebook.models.components.restriction import Restricted, Restrictor
-from slt_notebook.models.half_precision import probe_loss
+from slt_notebook.models.losses.half_precision import probe_loss
 from slt_notebook.models.modules.trial import try_out
 from slt_notebook.models.probes import Probe
 from slt_notebook.models.weights import fingerprint

@@ -11,7 +11,7 @@ import numpy as np
 from slt_notebook.core.kernels.sgld import SGLD
 from slt_notebook.core.types import Kernel
 from slt_notebook.errors import InputError, StoreMismatch, say
-from slt_notebook.models.half_precision import DTYPES
+from slt_notebook.models.losses.half_precision import DTYPES
 from slt_notebook.models.probes import Probe
 from slt_notebook.parsing import numbers, plain, whole_number
 from slt_notebook.runs.plan.settings import Settings, Task, fields_of, per_chain

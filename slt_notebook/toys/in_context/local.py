@@ -12,7 +12,7 @@ import torch
 import xarray as xr
 from torch import nn
 
-from slt_notebook.models.losses import SupervisedLoss, supervised
+from slt_notebook.models.losses.supervised import SupervisedLoss, supervised
 from slt_notebook.models.probes import Probe, array_probe
 from slt_notebook.toys.in_context import data
 from slt_notebook.toys.in_context.data import Setting

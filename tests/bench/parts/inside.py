@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from unittest import mock
 
 from slt_notebook.core.potential import Potential
-from slt_notebook.models.causal_lm import CausalLMLoss
+from slt_notebook.models.losses.causal_lm import CausalLMLoss
 
 
 @dataclass

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from slt_notebook.models import chunked_cross_entropy as linear_ce
-from slt_notebook.models.chunked_cross_entropy import LinearCrossEntropy
+from slt_notebook.models.losses.chunked_cross_entropy import LinearCrossEntropy
 
 
 @pytest.fixture(params=[True, False], ids=["bias", "no bias"])

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from slt_notebook.core.types import Batch, Params
-from slt_notebook.models.chunked_cross_entropy import LinearCrossEntropy
-from slt_notebook.models.reading import Reading, by_keyword
-from slt_notebook.models.shells import Shells
+from slt_notebook.models.losses.chunked_cross_entropy import LinearCrossEntropy
+from slt_notebook.models.losses.reading import Reading, by_keyword
+from slt_notebook.models.modules.shells import Shells
 
 PREFIX = "prefix"
 """Field of a batch: hidden states before the first layer that moves, `[example, position, dim]`."""

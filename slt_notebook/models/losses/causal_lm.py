@@ -21,13 +21,13 @@ from slt_notebook.core.modes import in_plain_modes
 from slt_notebook.core.types import Batch, LossFn, Params
 from slt_notebook.errors import InputError, say
 from slt_notebook.models.components.restriction import LayerRestrictor
-from slt_notebook.models.losses import require_fields
+from slt_notebook.models.losses.protocol import require_fields
+from slt_notebook.models.losses.reading import by_keyword, check_causal, find_reading
+from slt_notebook.models.losses.token_losses import LARGE_LOGITS, PREFIX, REST, TokenLosses
 from slt_notebook.models.modules.guard import WriteGuard
 from slt_notebook.models.modules.intake import module_of, trainable_names
+from slt_notebook.models.modules.shells import Shells, shell
 from slt_notebook.models.probes import Probe
-from slt_notebook.models.reading import by_keyword, check_causal, find_reading
-from slt_notebook.models.shells import Shells, shell
-from slt_notebook.models.token_losses import LARGE_LOGITS, PREFIX, REST, TokenLosses
 from slt_notebook.models.weights import moved, trained
 
 

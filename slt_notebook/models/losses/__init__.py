@@ -1,0 +1,1 @@
+"""Losses that runs sample: of language models, of modules on inputs and targets, of functions."""
