@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from slt_notebook.models import chunked_cross_entropy as linear_ce
+from slt_notebook.models.losses import chunked_cross_entropy as linear_ce
 from slt_notebook.models.losses.chunked_cross_entropy import LinearCrossEntropy
 
 
