@@ -5,7 +5,6 @@ right; the padding is never counted, and because attention is causal no counted 
 """
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from slt_notebook.errors import InputError, say
+from slt_notebook.models.token_strings import readable, strings_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,7 +176,7 @@ def token_probe(
     >>> token_probe("train", [[5, 1, 2], [3, 4]])
     Probe('train', 2 examples, input_ids[2, 3], attention_mask[2, 3])
     """
-    rows = _rows(token_ids)
+    rows = sequences(token_ids)
     if not rows:
         raise InputError(say("no sequences", "at least one", "pass a list of lists of ids"))
     for number, row in enumerate(rows):
@@ -201,7 +201,7 @@ def token_probe(
     mask = np.zeros((len(rows), width), np.int64)
     for i, row in enumerate(rows):
         ids[i, : len(row)], mask[i, : len(row)] = row, 1
-    strings = _strings(tokenizer, np.unique(ids[mask == 1]).tolist())
+    strings = strings_of(tokenizer, np.unique(ids[mask == 1]).tolist())
     names = tuple(f"{_checked_name(name)}/{i}" for i in range(len(rows)))
     text = None if labels is None else tuple(readable(str(label)) for label in labels)
     if text is not None and len(text) != len(rows):
@@ -211,7 +211,7 @@ def token_probe(
     return Probe(name, {"input_ids": ids, "attention_mask": mask}, names, "text", text, strings)
 
 
-def _rows(token_ids: Any) -> list[np.ndarray]:
+def sequences(token_ids: Any) -> list[np.ndarray]:
     """Return the ids of each sequence, without padding.
 
     Raises:
@@ -290,69 +290,3 @@ def text_probe(
             )
         )
     return token_probe(name, rows, tokenizer, None if None in groups else labels)
-
-
-def _strings(tokenizer: Any, ids: list[int]) -> dict[int, str]:
-    if tokenizer is None:
-        return {i: f"⟨{i}⟩" for i in ids}
-    return {i: token_string(tokenizer, i) for i in ids}
-
-
-def _byte_decoder() -> dict[str, int]:
-    """Return the printable characters that stand for bytes in a byte-level BPE (GPT-2's table)."""
-    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    rest = [b for b in range(256) if b not in plain]
-    table = {chr(b): b for b in plain}
-    return table | {chr(256 + i): b for i, b in enumerate(rest)}
-
-
-_BYTES = _byte_decoder()
-
-
-def token_string(tokenizer: Any, token_id: int) -> str:
-    """Return what one token adds to the text, space included.
-
-    Bytes that are no character by themselves are shown as `⟨E2 80⟩`; special tokens by their names.
-    """
-    token = tokenizer.convert_ids_to_tokens(int(token_id))
-    if token is None:
-        return f"⟨{token_id}⟩"
-    # Added tokens are kept as people wrote them, also in tokenizers that write bytes as letters.
-    added = int(token_id) in getattr(tokenizer, "added_tokens_decoder", {})
-    if added or int(token_id) in tokenizer.all_special_ids:
-        return readable(token)
-    return readable(_decoded(tokenizer, token))
-
-
-def readable(text: str) -> str:
-    r"""Return a text that can be stored: halves of surrogate pairs are shown by their numbers.
-
-    >>> readable("a\ud83d")
-    'a⟨U+D83D⟩'
-    """
-    return _HALF_PAIR.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text)
-
-
-_HALF_PAIR = re.compile("[\ud800-\udfff]")
-
-
-def _decoded(tokenizer: Any, token: str) -> str:
-    if token.startswith("<0x") and token.endswith(">") and len(token) == 6:
-        return _show(bytes([int(token[3:5], 16)]))
-    if all(c in _BYTES for c in token) and _byte_level(tokenizer):
-        return _show(bytes(_BYTES[c] for c in token))
-    if "▁" in token:
-        return token.replace("▁", " ")
-    return token.removeprefix("##") if token.startswith("##") and len(token) > 2 else token
-
-
-def _byte_level(tokenizer: Any) -> bool:
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    return backend is not None and "ByteLevel" in repr(backend.decoder)
-
-
-def _show(raw: bytes) -> str:
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        return "⟨" + raw.hex(" ").upper() + "⟩"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import slt_notebook as slt
-from slt_notebook.models.probes import token_string
+from slt_notebook.models.token_strings import token_string
 
 
 @pytest.fixture(scope="module")
