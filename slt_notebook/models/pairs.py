@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from slt_notebook.errors import InputError, say
-from slt_notebook.models.probes import Probe, sequences, token_probe
+from slt_notebook.models.probes import Probe, token_probe
+from slt_notebook.models.sequences import read_sequences
 
 SOURCE_IDS, SOURCE_MASK = "source_ids", "source_mask"
 """Fields of a probe of pairs: what the encoder reads, and which of it is no padding."""
@@ -47,7 +48,7 @@ source_mask[2, 3])
         raise InputError(
             say(f"{len(sources)} sources and {len(targets)} targets", "equal numbers", "pair them")
         )
-    begun = [np.concatenate([[start], row[row != -100]]) for row in map(np.asarray, targets)]
+    begun = [np.concatenate([[start], _counted(row, i)]) for i, row in enumerate(targets)]
     made = token_probe(name, begun, tokenizer, labels)
     read = token_probe(name, [_at_least_two(np.asarray(row)) for row in sources])
     mask = read.fields["attention_mask"]
@@ -55,6 +56,17 @@ source_mask[2, 3])
         mask[i, len(row) :] = 0
     fields = {**made.fields, SOURCE_IDS: read.fields["input_ids"], SOURCE_MASK: mask}
     return Probe(name, fields, made.examples, "text", made.labels, made.strings)
+
+
+def _counted(row: np.ndarray, number: int) -> np.ndarray:
+    """Return a target without the -100 at its end."""
+    row = np.asarray(row)
+    kept = row[row != -100]
+    if (row[: len(kept)] == -100).any():
+        got = f"target {number}, with -100 before tokens that count"
+        do = "pass the tokens themselves: a decoder reads all that come before"
+        raise InputError(say(got, "-100 at the end alone, as padding", do))
+    return kept
 
 
 def _at_least_two(row: np.ndarray) -> np.ndarray:
@@ -69,4 +81,4 @@ def _ids_of(given: Any, tokenizer: Any) -> list[np.ndarray]:
             do = "pass tokenizer=..., or token ids"
             raise InputError(say("texts without a tokenizer", "a tokenizer", do))
         return [np.asarray(tokenizer(text, verbose=False)["input_ids"]) for text in texts]
-    return sequences(texts)
+    return read_sequences(texts)[0]

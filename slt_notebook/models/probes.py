@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from slt_notebook.errors import InputError, say
+from slt_notebook.models.sequences import as_array, read_sequences
 from slt_notebook.models.token_strings import readable, strings_of
 
 
@@ -90,6 +91,15 @@ LONGEST_NAME = 200
 """Bytes of a probe's name: file systems allow 255 for the name of a folder."""
 
 
+COUNTED = "counted"
+"""Field of a text probe of whose tokens not all count: 1 where they do, `[example, position]`."""
+
+
+def counted_tokens(batch: Mapping[str, Tensor]) -> Tensor:
+    """Return which predicted tokens of a batch of text count: bool `[example, token]`."""
+    return batch.get(COUNTED, batch["attention_mask"])[:, 1:] > 0
+
+
 def _checked_name(name: str) -> str:
     if (
         not isinstance(name, str)
@@ -122,7 +132,7 @@ def array_probe(name: str, inputs: Any, targets: Any, labels: Sequence[Any] | No
     """
     given = {"inputs": inputs, "targets": targets}
     fields = {k: _array(v) for k, v in given.items()}
-    exact = {k: _numpy(v) for k, v in given.items() if _numpy(v).dtype == np.float64}
+    exact = {k: as_array(v) for k, v in given.items() if as_array(v).dtype == np.float64}
     sizes = {k: len(v) if v.ndim else -1 for k, v in fields.items()}
     if len(set(sizes.values())) != 1 or min(sizes.values()) < 1:
         raise InputError(
@@ -145,16 +155,8 @@ def array_probe(name: str, inputs: Any, targets: Any, labels: Sequence[Any] | No
 
 def _array(value: Any) -> np.ndarray:
     """Return an array with numbers in float32: half precision and float64 are turned into it."""
-    array = _numpy(value)
+    array = as_array(value)
     return array.astype(np.float32) if array.dtype in (np.float64, np.float16) else array
-
-
-def _numpy(value: Any) -> np.ndarray:
-    if not isinstance(value, Tensor):
-        return np.asarray(value)
-    value = value.detach().cpu()
-    # numpy has no bfloat16.
-    return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
 
 
 def token_probe(
@@ -165,18 +167,24 @@ def token_probe(
     Args:
         name: of the probe in the store.
         token_ids: `[example, position]` integers, or a list of lists of any lengths (padded here,
-            on the right, and the padding not counted); or what a tokenizer returns, `input_ids`
-            with their `attention_mask`, padded on either side.
+            on the right, and the padding not counted); or a mapping or a Hugging Face dataset with
+            `input_ids` and what belongs to them: `attention_mask` (padding on either side), and
+            which tokens count: `labels` (-100 where they do not), `completion_mask` or
+            `assistant_masks`.
         tokenizer: for the strings; without one a token shows as its number.
         labels: one per example, kept as a coordinate.
 
+    Returns:
+        A probe; tokens that do not count are read and shown, and have no loss.
+
     Raises:
-        InputError: an empty probe, sequences shorter than 2, negative or non-integer ids.
+        InputError: an empty probe, sequences shorter than 2, negative or non-integer ids, masks
+            that do not fit.
 
     >>> token_probe("train", [[5, 1, 2], [3, 4]])
     Probe('train', 2 examples, input_ids[2, 3], attention_mask[2, 3])
     """
-    rows = sequences(token_ids)
+    rows, counted = read_sequences(token_ids)
     if not rows:
         raise InputError(say("no sequences", "at least one", "pass a list of lists of ids"))
     for number, row in enumerate(rows):
@@ -208,37 +216,15 @@ def token_probe(
         raise InputError(
             say(f"{len(text)} labels", f"{len(rows)}", "pass a label for each example")
         )
-    return Probe(name, {"input_ids": ids, "attention_mask": mask}, names, "text", text, strings)
-
-
-def sequences(token_ids: Any) -> list[np.ndarray]:
-    """Return the ids of each sequence, without padding.
-
-    Raises:
-        InputError: a mask that does not fit, or with holes.
-    """
-    mask = None
-    if hasattr(token_ids, "keys"):
-        if "input_ids" not in token_ids:
-            raise InputError(
-                say(f"fields {sorted(token_ids.keys())}", "'input_ids'", "pass the tokenizer's")
-            )
-        mask = token_ids.get("attention_mask")
-        token_ids = token_ids["input_ids"]
-    rows = [_array(row) for row in token_ids]
-    if mask is None:
-        return rows
-    kept = []
-    masks = [_array(m) for m in mask]
-    for number, row in enumerate(rows):
-        seen = masks[number] != 0 if number < len(masks) else np.zeros(0, bool)
-        places = np.flatnonzero(seen)
-        if seen.shape != row.shape or (len(places) and np.ptp(places) >= len(places)):
-            got = f"the attention mask of sequence {number}: {seen.astype(int).tolist()}"
-            expected = f"{len(row)} of 0 and 1, with all padding at the ends"
-            raise InputError(say(got, expected, "pass the mask that the tokenizer gave"))
-        kept.append(row[seen])
-    return kept
+    fields = {"input_ids": ids, "attention_mask": mask}
+    if counted is not None:
+        fields[COUNTED] = np.zeros_like(mask)
+        for i, row in enumerate(counted):
+            fields[COUNTED][i, : len(row)] = row
+        if not fields[COUNTED][:, 1:].any():
+            do = "check labels and masks; the first token of a sequence is never predicted"
+            raise InputError(say("masks by which no token counts", "at least one that does", do))
+    return Probe(name, fields, names, "text", text, strings)
 
 
 def text_probe(

@@ -125,3 +125,64 @@ def test_halves_of_surrogate_pairs_can_be_stored(tmp_path):
 def test_names_of_probes_fit_into_a_folder():
     with pytest.raises(slt.InputError, match="a probe name of 201 bytes"):
         slt.token_probe("x" * 201, [[1, 2]])
+
+
+@pytest.fixture(scope="module")
+def completion():
+    """Sequences of which only the ends count, and the plain probe of the same text."""
+    ids = [[5, 6, 7, 8], [9, 10, 11, 12, 13]]
+    labels = [[-100, -100, 7, 8], [-100, 10, -100, -100, 13]]
+    counts = [[False, True, True], [True, False, False, True]]
+    return ids, labels, counts
+
+
+def test_labels_and_masks_say_which_tokens_count(completion):
+    ids, labels, counts = completion
+    masks = [[int(v != -100) for v in row] for row in labels]
+    forms = [
+        {"input_ids": ids, "labels": labels},
+        {"input_ids": ids, "completion_mask": masks},
+        {"input_ids": ids, "assistant_masks": masks, "attention_mask": [[1] * 4, [1] * 5]},
+        {  # padded on the left, as a collator does
+            "input_ids": [[0, *ids[0]], ids[1]],
+            "labels": [[-100, *labels[0]], labels[1]],
+            "attention_mask": [[0, 1, 1, 1, 1], [1] * 5],
+        },
+    ]
+    tr = slt.load("tiny-lm")[0]
+    loss = slt.causal_lm(tr)
+    plain = slt.token_probe("p", ids)
+    every = loss.evaluate(loss.params, plain.tensors("cpu"))
+    found = {slt.token_probe("p", form).fingerprint for form in forms}
+    assert len(found) == 1 and plain.fingerprint not in found
+    probe = slt.token_probe("p", forms[0])
+    some = loss.evaluate(loss.params, probe.tensors("cpu"))
+    for row, (mask, of_all, of_some) in enumerate(zip(counts, every, some, strict=True)):
+        mask = np.array([*mask, *[False] * (4 - len(mask))])
+        np.testing.assert_array_equal(of_some[mask], of_all[mask])
+        assert of_some[~mask].isnan().all(), row
+    # The loss that is sampled is the mean over the tokens that count.
+    run = slt.sample(loss, probe, probes=[probe], batch_size=2, draws=2, chains=2, nbeta=1.0,
+                     kernel=slt.SGLD(1e-9), progress=False)  # fmt: skip
+    expected = float(some.nanmean())
+    np.testing.assert_allclose(run.tree["sampling"].init_loss, expected, rtol=1e-5)
+    text = run.tree["probe/p"].token_text.values
+    assert text[0].tolist()[:3] == [probe.strings[i] for i in ids[0][1:]]  # shown, counted or not
+
+
+def test_labels_that_are_other_tokens_are_refused():
+    with pytest.raises(slt.InputError, match="label 6 of token 5 at position 0 of sequence 0"):
+        slt.token_probe("p", {"input_ids": [[5, 6, 7]], "labels": [[6, 7, -100]]})
+    with pytest.raises(slt.InputError, match="no token counts"):
+        slt.token_probe("p", {"input_ids": [[5, 6, 7]], "labels": [[5, -100, -100]]})
+    with pytest.raises(slt.InputError, match="labels of -100"):
+        slt.token_probe("p", {"prompt": ["a"], "completion": ["b"]})
+
+
+def test_columns_of_a_dataset(completion):
+    datasets = pytest.importorskip("datasets")
+    ids, labels, _ = completion
+    made = datasets.Dataset.from_dict({"input_ids": ids, "labels": labels, "other": ["a", "b"]})
+    plain = slt.token_probe("p", {"input_ids": ids, "labels": labels})
+    for form in (made, made.with_format("numpy"), made.with_format("torch")):
+        assert slt.token_probe("p", form).fingerprint == plain.fingerprint

@@ -8,6 +8,7 @@ from torch.func import functional_call
 
 from slt_notebook.core.types import Batch, Params
 from slt_notebook.models.losses.token_losses import PREFIX, LayeredLoss
+from slt_notebook.models.probes import counted_tokens
 
 
 class _Reached(Exception):
@@ -31,7 +32,7 @@ def output_of(loss: LayeredLoss, name: str, params: Params, batch: Batch) -> Any
         raise _Reached
 
     inner = {f"model.{key}": value for key, value in params.items()}
-    counted = batch["attention_mask"][:, 1:] > 0
+    counted = counted_tokens(batch)
     given = (batch["input_ids"], "chunked", counted, batch.get(PREFIX))
     handle = module.get_submodule(f"model.{name}").register_forward_hook(catch)
     try:

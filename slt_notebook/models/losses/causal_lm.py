@@ -27,7 +27,7 @@ from slt_notebook.models.losses.token_losses import LARGE_LOGITS, PREFIX, REST, 
 from slt_notebook.models.modules.guard import WriteGuard
 from slt_notebook.models.modules.intake import module_of, trainable_names
 from slt_notebook.models.modules.shells import Shells, shell
-from slt_notebook.models.probes import Probe
+from slt_notebook.models.probes import Probe, counted_tokens
 from slt_notebook.models.weights import moved, trained
 
 
@@ -100,7 +100,7 @@ class CausalLMLoss:
         hold: bool = False,
     ) -> Tensor:
         inner = {f"model.{name}": value for name, value in params.items()}
-        counted = batch["attention_mask"][:, 1:] > 0
+        counted = counted_tokens(batch)
         held = batch[PREFIX] if self.depth else None
         given = (batch["input_ids"], form, counted, held, batch[REST] if self.rest else None)
         if hold:

@@ -18,7 +18,7 @@ from slt_notebook.models.modules.guard import WriteGuard
 from slt_notebook.models.modules.intake import module_of, trainable_names
 from slt_notebook.models.modules.shells import Shells, shell
 from slt_notebook.models.pairs import SOURCE_IDS, SOURCE_MASK
-from slt_notebook.models.probes import Probe
+from slt_notebook.models.probes import Probe, counted_tokens
 from slt_notebook.models.weights import moved, trained
 
 _FIELDS = ("input_ids", "attention_mask", SOURCE_IDS, SOURCE_MASK)
@@ -112,7 +112,7 @@ def _inputs(batch: Batch) -> dict[str, Any]:
 
 
 def _losses(logits: Tensor, batch: Batch) -> Tensor:
-    counted = batch["attention_mask"][:, 1:] > 0
+    counted = counted_tokens(batch)
     losses = token_cross_entropy(logits, batch["input_ids"][:, 1:])
     return torch.where(counted, losses, torch.nan)
 

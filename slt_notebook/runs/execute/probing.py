@@ -17,7 +17,7 @@ from slt_notebook.core.compilation import Compiler
 from slt_notebook.core.potential import Potential, shapes
 from slt_notebook.core.types import Batch, Params
 from slt_notebook.errors import InputError, NotReproducible, say
-from slt_notebook.models.probes import Probe
+from slt_notebook.models.probes import Probe, counted_tokens
 
 
 def measure(
@@ -134,7 +134,7 @@ def init_losses(loss: Any, probe: Probe, tensors: Batch, rows: int) -> Tensor:
         )
     counts = torch.ones_like(out, dtype=torch.bool)
     if probe.kind == "text":
-        counts = tensors["attention_mask"][:, 1:] > 0
+        counts = counted_tokens(tensors)
     bad = counts & ~out.isfinite()
     if probe.kind == "array" and out.dim() == 2:
         bad = out.isinf() | (out.isnan().all(1, keepdim=True))
