@@ -50,7 +50,7 @@ def memory_plan(
     """
     others = [*list(inspect.signature(memory_plan).parameters)[:-1], *_NO_MATTER]
     chosen, speed = from_keywords({**settings, "device": device}, "slt.memory_plan", others)
-    probes = check_inputs(loss, data, probes)
+    data, probes = check_inputs(loss, data, probes)
     where = device_of(loss, speed)
     shared = Shared(loss, data, probes, where, chosen.probe_dtype)
     plan = layout(shared, partition.component_of(shared.loss, components), chosen, speed)

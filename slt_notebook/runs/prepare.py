@@ -15,6 +15,7 @@ from slt_notebook.core.compilation import compiler
 from slt_notebook.core.potential import Potential
 from slt_notebook.core.space import Space, dtype_of
 from slt_notebook.errors import ComponentError, InputError, SLTWarning, say
+from slt_notebook.models.data import as_probe
 from slt_notebook.models.probes import Probe
 from slt_notebook.parsing import store_path
 from slt_notebook.runs.execute.evaluation import Evaluator, OwnEvaluator
@@ -34,16 +35,12 @@ Join = Callable[[OwnEvaluator, Progress], Evaluator]
 """The evaluator of a run, from what the run would do by itself: see `Lockstep.join`."""
 
 
-def check_inputs(loss: Any, data: Any, probes: Any) -> tuple[Probe, ...]:
-    """The probes as a tuple; checks that loss, data and probes are of the right kinds and match.
+def check_inputs(loss: Any, data: Any, probes: Any) -> tuple[Probe, tuple[Probe, ...]]:
+    """Return data and probes as probes; checks that they and the loss match.
 
     Raises:
         InputError: what is wrong, and how to make it right.
     """
-    if not isinstance(data, Probe):
-        raise InputError(
-            say(f"data of type {type(data).__name__}", "a Probe", "make it with slt.text_probe")
-        )
     if not hasattr(loss, "evaluate") or not hasattr(loss, "params"):
         raise InputError(
             say(
@@ -52,10 +49,17 @@ def check_inputs(loss: Any, data: Any, probes: Any) -> tuple[Probe, ...]:
                 "wrap the model: slt.causal_lm(model), slt.supervised(...) or slt.loss_fn(...)",
             )
         )
-    probes = (probes,) if isinstance(probes, Probe) else tuple(probes)
-    for probe in (data, *probes):
+    kind = getattr(loss, "kind", "array")
+    found = as_probe(data, "data", kind)
+    if isinstance(probes, Probe) or not isinstance(probes, list | tuple):
+        probes = (probes,)
+    others = tuple(
+        found if probe is data else as_probe(probe, f"probe{number}", kind)
+        for number, probe in enumerate(probes)
+    )
+    for probe in (found, *others):
         loss.check(probe)
-    return probes
+    return found, others
 
 
 def device_of(loss: Any, speed: Speed) -> torch.device:
@@ -135,7 +139,7 @@ def start_run(
     store: str | Path | None = None,
 ) -> Run:
     """Return a run of one component that has started; None is what takes gradients."""
-    probes = check_inputs(loss, data, probes)
+    data, probes = check_inputs(loss, data, probes)
     store = None if store is None else store_path(store)
     shared = Shared(loss, data, probes, device_of(loss, speed), settings.probe_dtype)
     component = partition.component_of(shared.loss, component)

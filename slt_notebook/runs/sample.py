@@ -59,8 +59,10 @@ def sample(
     Args:
         loss: from `slt.causal_lm`, `slt.supervised` or `slt.loss_fn`.  The model behind it is left
             untouched.
-        data: the examples whose mean loss is L.
-        probes: examples whose losses are recorded at every draw.
+        data: the examples whose mean loss is L: a probe, a dataset of Hugging Face, a torch
+            `Dataset` or `DataLoader` (its collate function is used, its shuffling is not), a pair
+            (inputs, targets) of arrays, or token ids.
+        probes: examples whose losses are recorded at every draw, each as `data`.
         components: which coordinates move: a name of `slt.components(model)`, a glob over them
             (`"l*.h*"`), a union (`"l0.attn+l1.mlp"`) or `"param:<glob over parameters>"`.  A
             string is one run; a **list** is one run per component, see `slt.sweep`.  None: all

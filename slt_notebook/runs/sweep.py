@@ -100,8 +100,8 @@ def run_sweep(
     points = losses_by_label(loss, checkpoints)
     first_label = next(iter(points))
     first = loss_of(points[first_label], first_label)
-    for probe in datasets.values():
-        probes = check_inputs(first, probe, probes)
+    for d, probe in datasets.items():
+        datasets[d], probes = check_inputs(first, probe, probes)
     share = partial(
         Shared, probes=probes, device=device_of(first, speed), probe_dtype=settings.probe_dtype
     )

@@ -108,7 +108,7 @@ def calibrate(
     Raises:
         InputError: a metric that adapts, or values out of range.
     """
-    check_inputs(loss, data, ())
+    data, _ = check_inputs(loss, data, ())
     components = partition.component_of(loss, components)
     size = len(data)
     batch = batch_size or (size if size <= 64 else 32)
