@@ -27,6 +27,8 @@ from slt_notebook.runs.store.space import writing
 FLUSH_SECONDS = 4.0
 WRITE_SPEED = 500e6
 """Bytes of a checkpoint a second, about: what a cache of the file system takes."""
+MOST_STEPS = 2048
+"""Steps between flushes, at most: about a kilobyte each is held, however long a write takes."""
 LARGE_STATE = 64 << 20
 """Bytes from which a state is written without a copy, while its chains wait: a copy would take as
 much memory as the chains themselves."""
@@ -101,7 +103,8 @@ class Buffer:
     def due(self) -> bool:
         """Whether it is time for a flush."""
         waited = time.monotonic() - self.began
-        return waited > self.spacing or self.bytes > 4 * CHUNK_BYTES
+        held = len(self.per_step[names.LOSS])
+        return waited > self.spacing or self.bytes > 4 * CHUNK_BYTES or held >= MOST_STEPS
 
     def flush(self, steps: int, state: Any, status: Tensor, last: bool) -> None:
         """Hands everything since the last flush to the writer; waits for the flush before.

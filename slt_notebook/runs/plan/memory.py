@@ -5,7 +5,7 @@ on the architecture, the activations, is measured: one example goes forward once
 that its backward pass would keep are added up.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -185,12 +185,27 @@ def memory_plan_of(
         for name, number in losses.items()
     ]
     items = [item for item in items if item[1] or item[0] == "weights"]
-    disk = 4 * count * task.draws * sum(losses.values()) + 2 * (1 + states) * count * row
+    disk = _disk(task, losses.values(), 2 * (1 + states) * count * row)
     how = partition.explain(at_once, count, size, device, workers)
     if examples:
         how += f"; {examples} of {task.batch_size} examples per backward pass"
     fit = Fit(at_once, examples, rows)
     return MemoryPlan(tuple(items), disk, free, str(device), fit, workers, how)
+
+
+def _disk(task: Task, losses: Iterable[int], checkpoint: int) -> int:
+    """Bytes of the finished store before compression; names and texts of examples come on top.
+
+    Args:
+        task: what is sampled.
+        losses: numbers of each probe at a draw.
+        checkpoint: bytes of the kernel states.
+    """
+    count, each = len(task.chains), list(losses)
+    # Loss, baseline and virial ratio of a step; gradient norm, distance and acceptance of a draw.
+    series = 4 * count * (3 * task.steps + (3 + sum(each)) * task.draws)
+    indices = 8 * (task.steps + (1 + len(each)) * task.draws)
+    return series + indices + checkpoint
 
 
 def activations(loss: Any, space: Space, params: Params, batch: Batch) -> tuple[int, int]:

@@ -35,6 +35,8 @@ from slt_notebook.runs.store.checkpoint import create_checkpoint
 
 CHUNK_BYTES = 8 << 20
 STEP_CHUNK = 4096
+"""Steps or draws in one chunk, at most.  Each flush writes the last chunk anew: of a small probe
+8 MB would be rewritten for every few draws, in memory that grows with what is in them."""
 PER_STEP = (names.LOSS, names.INIT_LOSS, names.VIRIAL)
 PER_DRAW = (names.GRAD_NORM, names.DISTANCE, names.ACCEPT)
 
@@ -142,7 +144,7 @@ def _create_probe(root: zarr.Group, task: Task, probe: Probe, init: np.ndarray) 
     group = root.create_group(f"{names.PROBE}/{probe.name}")
     dims = (names.EXAMPLE, names.TOKEN)[: init.ndim]
     size = 4 * init.size
-    draws = max(1, min(task.draws, CHUNK_BYTES // size))
+    draws = max(1, min(task.draws, CHUNK_BYTES // size, STEP_CHUNK))
     examples = init.shape[0] if size <= 4 * CHUNK_BYTES else init.shape[0] // 4
     chunks = (1, draws, examples, *init.shape[1:])
     shape = (len(task.chains), task.draws, *init.shape)

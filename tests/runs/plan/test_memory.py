@@ -88,7 +88,8 @@ def test_the_plan_counts_what_a_run_holds():
     sizes = {what: size for what, size, _ in found.items}
     assert sizes["w*"] == 12 and sizes["chains"] == 60 and sizes["states"] == 60
     assert sizes["losses of probe 'd'"] == 3 * 4 * 5 * 24
-    assert found.disk == 4 * 5 * 7 * 24 + 2 * 2 * 60
+    series = 4 * 5 * 7 * (24 + 3 + 3) + 8 * 7 * 3  # thin=1: as many steps as draws
+    assert found.disk == series + 2 * 2 * 60
     assert found.total == sum(sizes.values()) and "vmap" in found.rule
     for text in (str(found), found._repr_html_()):
         assert "activations" in text and "losses of probe" in text
