@@ -81,9 +81,26 @@ STATUS_OK = 0
 STATUS_LOSS = 1
 STATUS_GRADIENT = 2
 STATUS_POSITION = 3
+STATUS_METRIC = 4
+STATUS_STATE = 5
+STATUS_PROBE = 6
+STATUS_HALF = 7
 STATUS_TEXT = {
     STATUS_OK: "ok",
     STATUS_LOSS: "diverged: the loss of its batch was not finite",
     STATUS_GRADIENT: "diverged: the gradient was not finite",
     STATUS_POSITION: "diverged: the position was not finite",
+    STATUS_METRIC: "diverged: the preconditioner was not finite",
+    STATUS_STATE: "diverged: the momentum, friction or energy of the sampler was not finite",
+    STATUS_PROBE: "diverged: a loss of a probe was not finite",
+    STATUS_HALF: "diverged: a loss of a probe was not finite in half precision",
 }
+STATUS_DO = {
+    STATUS_METRIC: "use slt.Identity, or multiply the loss by a small number: the squares of its "
+    "gradient overflow",
+    STATUS_PROBE: "drop the examples of the probe whose losses are not finite in the store, or use "
+    "a smaller step_size",
+    STATUS_HALF: "sample with probe_dtype='float32', or 'bfloat16', which has its range",
+}
+"""What to do about a status, where it is not `STATUS_DO_ELSE`."""
+STATUS_DO_ELSE = "use a smaller step_size, or a smaller nbeta or gamma"

@@ -95,31 +95,33 @@ class Potential:
         return capabilities(self.loss)
 
     def evaluate(
-        self, position: Tensor, batches: list[Batch], rows: Tensor | None = None
+        self, position: Tensor, batches: list[Batch], alive: Tensor | None = None
     ) -> Evaluation:
         """Return the potential and its gradient at `position`, on a batch for each chain.
 
         Args:
             position: `[chain, dim]`.
-            batches: one for each row of `position`.
-            rows: places of these chains among those of the potential; None for all.
+            batches: one for each chain.
+            alive: as in `loss_and_grad`.
         """
-        loss, loss_grad, counted = self.loss_and_grad(position, batches)
-        nbeta, gamma = (
-            column(value if rows is None else value[rows], position)
-            for value in (self.nbeta, self.gamma)
-        )
+        loss, loss_grad, counted = self.loss_and_grad(position, batches, alive)
+        nbeta, gamma = (column(value, position) for value in (self.nbeta, self.gamma))
         away = position - self.center
         value = energy(loss, row_dots(away, away), nbeta, gamma)
         grad = gradient(loss_grad, away, nbeta, gamma)
         return Evaluation(loss, loss_grad, value, grad, counted, nbeta)
 
-    def loss_and_grad(self, position: Tensor, batches: list[Batch]) -> BatchGradient:
+    def loss_and_grad(
+        self, position: Tensor, batches: list[Batch], alive: Tensor | None = None
+    ) -> BatchGradient:
         """Mean loss `[chain]`, its gradient `[chain, dim]` and the counted losses `[chain]`.
 
         Args:
             position: `[chain, dim]`.
             batches: one for each row of `position`.
+            alive: bool `[chain]`, chains whose numbers matter; rows of others hold any value.  A
+                batched gradient keeps its size when a chain of it stops, since the others would
+                else round differently; one without any living chain is left out.
 
         Raises:
             OutOfMemory: not even one example of one chain fits.
@@ -131,6 +133,10 @@ class Potential:
         while start < len(position):
             size = min(self.fit.chains, len(position) - start)
             part = slice(start, start + size)
+            if alive is not None and not bool(alive[part].any()):
+                found.append(_nothing(position[part]))
+                start += size
+                continue
             some = attempt(partial(self._chunk, position[part], batches[part]))
             if some is None:
                 if size == 1:
@@ -281,6 +287,12 @@ class Potential:
             del losses, summed
         assert counted is not None
         return BatchGradient(total / counted, grad.div_(counted), counted)
+
+
+def _nothing(position: Tensor) -> BatchGradient:
+    """Rows of chains that have stopped."""
+    zero = position.new_zeros(len(position))
+    return BatchGradient(zero, torch.zeros_like(position), zero.to(torch.int64))
 
 
 def shapes(batch: Batch) -> tuple[tuple[str, tuple[int, ...]], ...]:

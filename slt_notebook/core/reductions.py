@@ -5,7 +5,7 @@ they are split over workers; torch splits the sum of a single long row over thre
 summed block by block: nothing of the size of a large model is held besides the rows themselves.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -68,6 +68,15 @@ def finite_rows(rows: Tensor) -> Tensor:
     if rows.shape[1] < LONG or rows.dtype == torch.float64:
         return rows.isfinite().all(1)
     return row_totals(_doubles, rows).isfinite()
+
+
+def finite_leaves(leaves: Sequence[Tensor]) -> Tensor | None:
+    """Whether all of a chain's row is finite in every leaf `[chain, ...]`: bool `[chain]`.
+
+    None where there are no leaves.
+    """
+    found = [finite_rows(leaf.reshape(len(leaf), -1)) for leaf in leaves]
+    return torch.stack(found).all(0) if found else None
 
 
 def _products(one: Tensor, other: Tensor) -> Tensor:

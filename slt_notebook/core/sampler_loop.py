@@ -1,7 +1,8 @@
 """The sampler loop: steps of several chains, and what is known after each of them.
 
-The loop owns no storage and no clock.  A chain whose loss, gradient or position is not finite stays
-where it last was finite; the others continue, and their numbers do not depend on it.
+The loop owns no storage and no clock.  A chain whose loss, gradient, preconditioner, momentum or
+position is not finite stays where it last was finite; the others continue, and their numbers do not
+depend on it.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ class Step(NamedTuple):
     loss: Tensor  # [chain] of the batch, before the step; NaN for chains that have diverged
     virial: Tensor  # [chain] (w - w*) . grad U / dim, before the step; 1 in equilibrium
     grad_norm: Tensor | None  # [chain] |grad U| before the step, where it was asked for
-    status: Tensor  # [chain] int8, a code of `names.STATUS_TEXT`
+    status: Tensor  # [chain] int8, a code of `names.STATUS_TEXT`; see `sampler_steps`
     accept: Tensor | None  # [chain], where it was asked for or the kernel has it anyway
     distance: Tensor | None = None  # [chain] |w - w*| after the step, where it is known anyway
 
@@ -54,6 +55,9 @@ def sampler_steps(
     stepper: Stepper | None = None,
 ) -> Iterator[Step]:
     """Make the steps `first` to `last - 1`.
+
+    Who reads a step may write a code into its `status`, in place: that chain then stays where it
+    is.  (A probe may not be finite where the loss of the batch is.)
 
     Args:
         kernel: the transition rule, with hyperparameters of these chains.

@@ -53,7 +53,7 @@ def chains(result: Result) -> Check:
         np.nan,
         verdict,
         f"{said} (left out of every average)" if bad else f"all {total} chains are finite",
-        "use a smaller step_size, or a smaller nbeta or gamma" if bad else "",
+        result.remedies,
     )
 
 
@@ -147,8 +147,9 @@ def acceptance(steps: Steps, whole: dict[str, float]) -> Check:
 def virial(steps: Steps) -> Check:
     """Check the virial ratio, 1 at equilibrium."""
     meaning = "(w - w*)·∇U / dim, which is 1 at equilibrium"
-    if names.VIRIAL not in steps.data or not np.isfinite(steps.series(names.VIRIAL)).all():
-        do = "the run has no record of the virial ratio"
+    known = names.VIRIAL in steps.data
+    if not known or not np.isfinite(steps.series(names.VIRIAL)).all():
+        do = "the virial ratio is not finite at some step" if known else "the run has no record"
         return Check("virial", np.nan, np.nan, "unknown", meaning, do)
     found = summary(steps.series(names.VIRIAL))
     value, error = found["mean"], found["mcse"]
@@ -170,7 +171,11 @@ def noise_share(steps: Steps, values: np.ndarray) -> Check:
     before = _rows(steps, names.CONTROL_INIT_LOSS, names.CONTROL)
     nbeta = steps.nbeta
     control = np.zeros(0) if after is None or before is None else after - before
-    control = control[np.isfinite(control)]
+    control = control[~np.isnan(control)]  # not drawn
+    bad = int(np.isinf(control).sum())
+    if bad:
+        do = f"at {bad} of {control.size} controls a loss was not finite: raise gamma"
+        return Check("rho_loc", np.nan, np.nan, "unknown", meaning, do)
     if not control.size or not (nbeta > 0).all():
         do = "needs gamma > 0 and nbeta > 0, and a run with controls"
         return Check("rho_loc", np.nan, np.nan, "unknown", meaning, do)

@@ -6,7 +6,7 @@ functions, so that a public call opens a store once.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -99,18 +99,29 @@ class Result:
     @cached_property
     def diverged(self) -> dict[Hashable, str]:
         """What happened to each chain that is not ok: `{chain: "diverged: ... at step 41"}`."""
-        data = self.groups.get(names.SAMPLING)
-        if data is None or names.STATUS not in data:
-            return {}  # a probe alone does not say
-        at = data.get(names.STATUS_STEP)
+        at = None if not self._codes else self.sampling.get(names.STATUS_STEP)
         found = {}
-        for i, code in enumerate(np.asarray(read(data[names.STATUS]))):
-            if int(code) != names.STATUS_OK:
-                text = names.STATUS_TEXT.get(int(code), f"stopped with the unknown status {code}")
+        for i, code in enumerate(self._codes):
+            if code != names.STATUS_OK:
+                text = names.STATUS_TEXT.get(code, f"stopped with the unknown status {code}")
                 where = f" at step {int(read(at)[i])}" if at is not None else ""
+                data = self.sampling
                 chain: Any = data[names.CHAIN].values[i] if names.CHAIN in data.coords else i
                 found[chain.item() if hasattr(chain, "item") else chain] = text + where
         return found
+
+    @cached_property
+    def _codes(self) -> list[int]:
+        """The status of each chain; none where a probe was given, which does not say."""
+        data = self.groups.get(names.SAMPLING)
+        if data is None or names.STATUS not in data:
+            return []
+        return [int(code) for code in np.asarray(read(data[names.STATUS]))]
+
+    @property
+    def remedies(self) -> str:
+        """What to do about the chains that are not ok; "" if all are."""
+        return remedies(self._codes)
 
     @property
     def tree(self) -> xr.DataTree:
@@ -128,6 +139,13 @@ class Result:
         if self.source is not None:
             tree.encoding["source"] = self.source
         return tree
+
+
+def remedies(codes: Iterable[int]) -> str:
+    """Return what to do about chains of these statuses; "" if all are ok."""
+    bad = [code for code in codes if code != names.STATUS_OK]
+    every = dict.fromkeys(names.STATUS_DO.get(code, names.STATUS_DO_ELSE) for code in bad)
+    return "; ".join(every)
 
 
 def resolve(run: Any) -> Result:

@@ -100,7 +100,7 @@ def steps_after_burnin(result: Result, burnin: int | None = None) -> Steps:
                 f"{len(done)} chains, none of them ok "
                 f"({'; '.join(f'chain {k} {v}' for k, v in excluded.items())})",
                 "at least one",
-                "sample with a smaller step_size, or a smaller nbeta and gamma",
+                "sample with a smaller step_size, or a smaller nbeta or gamma",
             )
         )
     longest = int(done[alive].max())

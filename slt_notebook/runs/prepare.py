@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils._pytree import tree_leaves
 
@@ -205,8 +206,9 @@ def prepare(
     tokens = task.batch_size * shared.data.tokens
     progress = Progress(task.chains, task.steps, task.draws, tokens)
     own = OwnEvaluator(potential, inputs.probe_loss, inputs.probes)
+    counts = {k: torch.from_numpy(~np.isnan(v)).to(shared.device) for k, v in inputs.init.items()}
     job = Job(
-        task, inputs.loss, inputs.data, inputs.baseline,
+        task, inputs.loss, inputs.data, inputs.baseline, counts,
         own if join is None else join(own, progress), run_store, progress,
         ThreadPoolExecutor(1, "slt-writer"),
     )  # fmt: skip

@@ -8,10 +8,12 @@ from typing import Any
 
 import torch
 
+from slt_notebook import names
 from slt_notebook.core.modes import in_plain_modes
 from slt_notebook.core.types import Floats, Kernel
 from slt_notebook.errors import Diverged
 from slt_notebook.models.probes import Probe
+from slt_notebook.results.result import remedies
 from slt_notebook.runs.handle import Run
 from slt_notebook.runs.plan.settings import Settings, Speed, check_keywords
 from slt_notebook.runs.prepare import start_run
@@ -136,8 +138,9 @@ def sample(
 def _raise_if_all_diverged(run: Run) -> None:
     p = run.progress()
     if p["stage"] == "finished" and all(c["status"] != "ok" for c in p["chains"]):
+        texts = {c["status"] for c in p["chains"]}
+        codes = [code for code, text in names.STATUS_TEXT.items() if text in texts]
         raise Diverged(
-            f"{p['message']}. No chain is left. What to do: a smaller step_size (now "
-            f"{run.task.step_sizes()[0]:g}), a smaller nbeta or a larger gamma; draws before the "
-            "divergence are in the store."
+            f"{p['message']}. No chain is left. What to do: {remedies(codes)} (step_size is now "
+            f"{run.task.step_sizes()[0]:g}); draws before the divergence are in the store."
         )

@@ -47,7 +47,7 @@ def size_of(folder: Path) -> float:
     total = 0
     for file in folder.rglob("*"):
         try:
-            total += file.stat().st_size
+            total += file.stat().st_size if file.is_file() else 0
         except FileNotFoundError:  # a chunk that was just replaced
             continue
     return total / 1e6

@@ -16,14 +16,14 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_unflatten
 
 from slt_notebook import names
 from slt_notebook.core import streams
 from slt_notebook.core.potential import BatchGradient, Potential, energy, gradient
 from slt_notebook.core.reductions import LONG, row_totals
 from slt_notebook.core.steppers.block import Block, Scratch, Update, kernel_update
-from slt_notebook.core.steppers.protocol import StepInput, StepOutput, divergence
+from slt_notebook.core.steppers.protocol import Finite, StepInput, StepOutput, divergence
 from slt_notebook.core.types import Batch, Evaluation, Kernel, column, kernel_of_chains
 
 BLOCK = 1 << 17
@@ -69,6 +69,8 @@ class _Moved(NamedTuple):
     virial: Tensor  # (w - w*) . grad U
     square: Tensor  # |grad U|^2
     away: Tensor  # |w' - w*|^2
+    metric: Tensor  # the state of the metric
+    rest: Tensor  # that of the kernel besides it and the position
 
 
 class Blocked:
@@ -119,9 +121,10 @@ class Blocked:
         with _TESTING if test and potential.space.dim >= LARGE else nullcontext():
             moved = self._moved(kernel, row, given.number, keep=test)
             accept = self._accept(kernel, row, moved, given.batches[place]) if test else None
-        # A float64 sum of squares of float32 numbers is finite exactly where all of them are.
-        finite = moved.square.isfinite(), moved.away.isfinite()
-        status = divergence(at.loss, at.counted, given.expected[place], *finite)
+        # A float64 sum of float32 numbers, or of squares, is finite exactly where all of them are.
+        totals = (moved.square, moved.away, moved.metric, moved.rest)
+        finite = Finite(*(total.isfinite() for total in totals))
+        status = divergence(at.loss, at.counted, given.expected[place], finite)
         if int(status) == names.STATUS_OK:
             for leaf, value in zip(mine, moved.leaves, strict=True):
                 leaf.copy_(value)
@@ -135,6 +138,8 @@ class Blocked:
         dots: list[Tensor] = []
         squares: list[Tensor] = []
         lengths: list[Tensor] = []
+        metric: list[Tensor] = [torch.zeros((), dtype=torch.float64)]
+        rest = metric.copy()
         for part, scratch in self._noise(self.chains[row.place], index):
             old, to = (
                 tree_unflatten([_part(leaf, part) for leaf in leaves], row.spec)
@@ -148,7 +153,11 @@ class Blocked:
             dots += _sums(scratch.away.mul_(scratch.grad))
             squares += _sums(scratch.grad.square_())
             lengths += _sums(scratch.moved.square_())
-        return _Moved(new, *(torch.cat(sums).sum() for sums in (dots, squares, lengths)))
+            metric += [leaf.sum(dtype=torch.float64) for leaf in tree_leaves(to.metric)]
+            others = [getattr(to, name) for name in to._fields[1:] if name != "metric"]
+            rest += [leaf.sum(dtype=torch.float64) for leaf in tree_leaves(others)]
+        totals = [torch.cat(sums).sum() for sums in (dots, squares, lengths)]
+        return _Moved(new, *totals, *(torch.stack(sums).sum() for sums in (metric, rest)))
 
     def _new(self, leaves: list[Tensor], loss_grad: Tensor, keep: bool) -> list[Tensor]:
         """Where the new state of a chain is written: the position over the gradient, if it may."""

@@ -23,7 +23,7 @@ from slt_notebook import names
 from slt_notebook.core import streams
 from slt_notebook.core.kernels.metrics import RMSProp
 from slt_notebook.core.potential import Potential
-from slt_notebook.core.steppers.protocol import StepInput, StepOutput, divergence
+from slt_notebook.core.steppers.protocol import Finite, StepInput, StepOutput, divergence
 from slt_notebook.core.steppers.reference import Reference
 from slt_notebook.core.types import Kernel, column
 
@@ -56,8 +56,8 @@ class Fused:
         key = keys(self.seed, self.chains, given.number, state.position.device)
         loss, loss_grad, counted = potential.loss_and_grad(state.position, given.batches)
         new, sums = _update(kernel, potential, state, loss_grad, key)
-        finite = sums.bad_gradients == 0, sums.bad_positions == 0
-        status = divergence(loss, counted, given.expected, *finite)
+        finite = Finite(sums.bad_gradients == 0, sums.bad_positions == 0, sums.bad_moments == 0)
+        status = divergence(loss, counted, given.expected, finite)
         stopped = ~given.alive | (status != names.STATUS_OK)
         virial = (sums.virial / potential.space.dim).float()
         norm = sums.square.sqrt().float() if given.norm else None
@@ -88,6 +88,7 @@ class _Sums:
     square: Tensor  # |grad U|^2
     bad_gradients: Tensor  # how many are not finite
     bad_positions: Tensor
+    bad_moments: Tensor
 
 
 def _update(
@@ -106,7 +107,7 @@ def _update(
     chains, dim = state.position.shape
     blocks = _blocks(dim)
     position = torch.empty_like(state.position)
-    sums = torch.empty(chains, blocks, 4, device=position.device, dtype=torch.float32)
+    sums = torch.empty(chains, blocks, gpu.SUMS, device=position.device, dtype=torch.float32)
 
     def row(value: Any) -> Tensor:
         return column(value, position)[:, 0].expand(chains).contiguous()
@@ -132,7 +133,7 @@ def _update(
     totals = sums.double().sum(1)
     found = _Sums(
         totals[:, gpu.VIRIAL], totals[:, gpu.SQUARE], totals[:, gpu.BAD_GRADIENT],
-        totals[:, gpu.BAD_POSITION],
+        totals[:, gpu.BAD_POSITION], totals[:, gpu.BAD_MOMENT],
     )  # fmt: skip
     return state._replace(position=position, metric=metric), found
 

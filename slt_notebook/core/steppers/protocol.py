@@ -52,22 +52,41 @@ class Stepper(Protocol):
         ...
 
 
-def divergence(
-    loss: Tensor, counted: Tensor, expected: Tensor, finite_grad: Tensor, finite_position: Tensor
-) -> Tensor:
+class Finite(NamedTuple):
+    """Whether what a step gave is finite, bool of one shape each; None where there is none of it.
+
+    A second moment that overflows makes G zero: its coordinate then stands still, with a gradient
+    and a position that are finite.
+    """
+
+    grad: Tensor  # of the potential
+    position: Tensor  # after the step
+    metric: Tensor | None = None  # what G is made of
+    rest: Tensor | None = None  # of the kernel's state: momentum, friction, energy
+
+
+def divergence(loss: Tensor, counted: Tensor, expected: Tensor, finite: Finite) -> Tensor:
     """Return what made each chain diverge in a step: int8, `STATUS_OK` where nothing did.
+
+    The code is the first cause of these: loss, gradient, preconditioner, momentum, position.
 
     Args:
         loss: of the batch, any shape (one number per chain).
         counted: how many losses of the batch were not NaN.
         expected: how many were not NaN at w*.  A loss that becomes NaN would otherwise pass as
             padding.
-        finite_grad: whether the gradient of U is finite.
-        finite_position: whether the new position is finite.
+        finite: what else of the step is finite.
     """
     # As it is stored: a loss of a float64 network may be finite, and no float32 number.
     bad_loss = ~loss.float().isfinite() | (counted < expected)
-    code = torch.zeros_like(finite_grad, dtype=torch.int8)
-    code = torch.where(finite_position, code, names.STATUS_POSITION)
-    code = torch.where(finite_grad, code, names.STATUS_GRADIENT)
-    return torch.where(bad_loss, names.STATUS_LOSS, code).to(torch.int8)
+    code = torch.zeros_like(finite.grad, dtype=torch.int8)
+    for good, cause in (
+        (finite.position, names.STATUS_POSITION),
+        (finite.rest, names.STATUS_STATE),
+        (finite.metric, names.STATUS_METRIC),
+        (finite.grad, names.STATUS_GRADIENT),
+        (~bad_loss, names.STATUS_LOSS),
+    ):
+        if good is not None:
+            code = torch.where(good, code, cause)
+    return code.to(torch.int8)

@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from slt_notebook import names
 from slt_notebook.core import streams
 from slt_notebook.core.potential import Potential, energy
-from slt_notebook.core.reductions import finite_rows, row_dots, row_norms
-from slt_notebook.core.steppers.protocol import StepInput, StepOutput, divergence
+from slt_notebook.core.reductions import finite_leaves, finite_rows, row_dots, row_norms
+from slt_notebook.core.steppers.protocol import Finite, StepInput, StepOutput, divergence
 from slt_notebook.core.types import Batch, Evaluate, Evaluation, Info, Kernel, column
 
 Normals = Callable[[int, tuple[int, ...], int, int, torch.device], Tensor]
@@ -52,8 +52,7 @@ class Reference:
 
         new, info = kernel.step(state, evaluate, *randomness)
         virial = (row_dots(state.position, info.grad, potential.center) / dim).float()
-        finite = finite_rows(info.grad), finite_rows(new.position)
-        status = divergence(info.loss, info.counted, given.expected, *finite)
+        status = divergence(info.loss, info.counted, given.expected, _finite(new, info))
         accept = info.accept
         if accept is None and given.test:
             accept = _acceptance(potential, kernel, state, new, info, evaluate)
@@ -67,23 +66,22 @@ class Reference:
 def _of_living(
     potential: Potential, position: Tensor, batches: list[Batch], alive: Tensor
 ) -> Evaluation:
-    """The potential at `position`, evaluated for chains that are alive; zeros for the others."""
-    if bool(alive.all()):
-        return potential.evaluate(position, batches)
+    """The potential at `position`; rows of chains that are dead hold any value."""
+    if bool(alive.any()):
+        return potential.evaluate(position, batches, None if bool(alive.all()) else alive)
     zero, zeros = position.new_zeros(len(position)), torch.zeros_like(position)
-    loss, loss_grad, value, grad = zero, zeros, zero.clone(), zeros.clone()
-    counted, nbeta = zero.clone(), zero.clone()[:, None]
-    rows = alive.nonzero()[:, 0]
-    if len(rows):
-        living = [batch for batch, lives in zip(batches, alive, strict=True) if lives]
-        part = potential.evaluate(position[rows], living, rows)
-        loss[rows] = part.loss.to(loss)
-        loss_grad[rows] = part.loss_grad.to(loss_grad)
-        value[rows] = part.potential.to(value)
-        grad[rows] = part.grad.to(grad)
-        counted[rows] = part.counted.to(counted)
-        nbeta[rows] = column(part.nbeta, nbeta)
-    return Evaluation(loss, loss_grad, value, grad, counted, nbeta)
+    counted = zero.to(torch.int64)
+    return Evaluation(zero, zeros, zero.clone(), zeros.clone(), counted, zero.clone()[:, None])
+
+
+def _finite(new: Any, info: Info) -> Finite:
+    """What is finite of the step to the state `new`."""
+    metric = [*tree_leaves(new.metric), info.scale.expand(len(new.position), -1)]
+    others = [getattr(new, name) for name in new._fields if name not in ("position", "metric")]
+    return Finite(
+        finite_rows(info.grad), finite_rows(new.position), finite_leaves(metric),
+        finite_leaves(tree_leaves(others)),
+    )  # fmt: skip
 
 
 def _acceptance(

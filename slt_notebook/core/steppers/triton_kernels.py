@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 
 BLOCK = 1024
-VIRIAL, SQUARE, BAD_GRADIENT, BAD_POSITION = range(4)
+VIRIAL, SQUARE, BAD_GRADIENT, BAD_POSITION, BAD_MOMENT, SUMS = range(6)
 """What is summed of each block."""
 
 
@@ -35,21 +35,24 @@ def sgld(
     away = w - tl.load(center + i, mask=inside, other=0.0)
     grad = tl.load(nbeta + chain) * g + away * tl.load(gamma + chain)
     step = tl.load(step_size + chain)
+    bad_moments = 0.0
     if SCALES:
         v = tl.load(square + at, mask=inside, other=1.0)
         if ADAPTS:  # as torch.lerp rounds
             v = v - (v - g * g) * (1 - decay) if LATE else g * g + decay * (v - g * g)
         tl.store(new_square + at, v, mask=inside)
+        bad_moments = tl.sum(tl.where(inside & (v - v != 0), 1.0, 0.0), 0)
         step = step / (tl.sqrt(v / tl.load(correction + chain)) + eps)
     noise = tl.randn(tl.load(key + chain), i)
     moved = w + (noise * tl.sqrt(step) - grad * (step / 2))
     tl.store(new_position + at, moved, mask=inside)
-    out = sums + (chain * blocks + block) * 4
+    out = sums + (chain * blocks + block) * 5
     tl.store(out, tl.sum(tl.where(inside, away * grad, 0.0), 0))
     tl.store(out + 1, tl.sum(tl.where(inside, grad * grad, 0.0), 0))
     # What is not finite gives NaN when it is taken from itself.
     tl.store(out + 2, tl.sum(tl.where(inside & (grad - grad != 0), 1.0, 0.0), 0))
     tl.store(out + 3, tl.sum(tl.where(inside & (moved - moved != 0), 1.0, 0.0), 0))
+    tl.store(out + 4, bad_moments)
 
 
 @triton.jit

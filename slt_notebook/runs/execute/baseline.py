@@ -15,7 +15,7 @@ from torch import Tensor
 
 from slt_notebook.core.chunking import Fit
 from slt_notebook.core.types import Batch
-from slt_notebook.runs.execute.probing import evaluate
+from slt_notebook.runs.execute.probing import evaluate, first_not_finite, not_finite_at_center
 
 
 @dataclass
@@ -26,6 +26,7 @@ class Baseline:
         loss: a loss of the kit, on the device of `data`.
         data: all fields, `[example, ...]`.
         block: examples per evaluation.
+        kind: of the data, "text" or "array".
         sums: sum of the counted losses of each example, float64 `[example]`.
         counts: how many they are, int64 `[example]`.
         known: whether a block has been evaluated, one each.
@@ -34,6 +35,7 @@ class Baseline:
     loss: Any
     data: Batch
     block: int
+    kind: str
     sums: Tensor = field(init=False)
     counts: Tensor = field(init=False)
     known: list[bool] = field(init=False)
@@ -52,6 +54,9 @@ class Baseline:
         Args:
             indices: of examples, `[size]`.
             places: the same on the device of the data; the host does not ask the device for them.
+
+        Raises:
+            InputError: a loss that is not finite at w*.
         """
         with self._lock:
             for block in np.unique(indices // self.block).tolist():
@@ -64,6 +69,9 @@ class Baseline:
         rows = slice(block * self.block, (block + 1) * self.block)
         part = {key: value[rows] for key, value in self.data.items()}
         loss = evaluate(self.loss, self.loss.params, part, Fit(rows=self.block))
+        row = first_not_finite(loss, self.kind, part)
+        if row is not None:  # a NaN would else pass as padding
+            raise not_finite_at_center(f"number {rows.start + row} of the data")
         loss = loss.reshape(len(loss), -1)
         self.sums[rows] = loss.double().nansum(1)
         self.counts[rows] = (~loss.isnan()).sum(1)

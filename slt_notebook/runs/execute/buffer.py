@@ -48,6 +48,8 @@ class Buffer:
             size: bytes of the chains' state.
         """
         self.job, self.rows, self.large = job, rows, size >= LARGE_STATE
+        half = job.task.probe_dtype != "float32"
+        self.probe_cause = names.STATUS_HALF if half else names.STATUS_PROBE
         self.since = torch.from_numpy(since.copy()).to(job.potential.center.device)
         self.pending: Future | None = None
         # Until the first has been written: checkpoints take up to a tenth of the time.
@@ -67,6 +69,8 @@ class Buffer:
 
     def add_step(self, step: Step, potential: Potential, baseline: Tensor, ask: bool) -> None:
         """Keep what a step gave; measures the probes where it ends with a draw.
+
+        A chain at which a loss of a probe is not finite is stopped, by its `status`.
 
         Args:
             step: of the chains of this buffer.
@@ -91,10 +95,16 @@ class Buffer:
         self.per_draw[names.DISTANCE].append(torch.where(alive, away, nan))
         self.per_draw[names.GRAD_NORM].append(torch.where(alive, step.grad_norm, nan))
         self.per_draw[names.ACCEPT].append(nan if step.accept is None else step.accept)
+        good = torch.ones_like(alive)
         for name in self.job.evaluator.probes:
             losses = self.job.evaluator.measure(name, step.state.position, alive, ask)
+            good &= (losses.isfinite() | ~self.job.counts[name]).flatten(1).all(1)
             self.probes[name].append(to_host(losses))
             self.bytes += losses.nbytes
+        bad = alive & ~good
+        # Kept as measured: what was not finite can be looked up, and the chain enters no average.
+        step.status.masked_fill_(bad, self.probe_cause)
+        self.since = torch.where(bad, step.index, self.since)
 
     def is_draw(self, index: int) -> bool:
         """Whether step `index` ends with a draw."""

@@ -12,10 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from slt_notebook import names
 from slt_notebook.core import streams
-from slt_notebook.core.potential import Potential
-from slt_notebook.core.reductions import row_norms
+from slt_notebook.core.potential import Potential, mean_loss
+from slt_notebook.core.reductions import finite_rows, row_norms
 from slt_notebook.core.sampler_loop import Step
+from slt_notebook.core.steppers.protocol import Finite, divergence
 from slt_notebook.core.types import Batch, Kernel, column
 
 
@@ -48,6 +50,9 @@ def exact_steps(
 ) -> Iterator[Step]:
     """Independent positions w* + `deviation` z, one a step, in the form of the sampler loop.
 
+    A chain that has stopped stays where it was, although its next position would be another: as
+    after a status no draw of it is used.
+
     Args:
         potential: as in `core.sampler_loop.sampler_steps`, like all that follow.
         state: of the kernel.
@@ -55,21 +60,30 @@ def exact_steps(
         seed: of the noise.
         chains: their indices.
         batches: step -> the batches, and how many losses each must count.
-        status: of the chains, which does not change.
+        status: of the chains.
         first: the first step.
         last: the step after the last.
     """
     loss_at: Any = potential.loss
     gamma = column(potential.gamma, state.position)
     for index in range(first, last):
-        here, _ = batches(index)
+        here, expected = batches(index)
+        alive = status == names.STATUS_OK
         noise = streams.noise(seed, chains, index, potential.space.dim, state.position.device)
         away = deviation * noise
-        state = state._replace(position=potential.center + away)
-        losses = []
-        for row, batch in zip(state.position, here, strict=True):
+        position = potential.center + away
+        found = []
+        for row, batch in zip(position, here, strict=True):
             params = potential.space.unflatten(row.clone(), potential.base)
-            losses.append(loss_at.evaluate(params, batch).nanmean().float())
-        loss, grad = torch.stack(losses), gamma * away
+            found.append(mean_loss(loss_at.evaluate(params, batch).float()))
+        loss, counted = (torch.stack(values) for values in zip(*found, strict=True))
+        grad = gamma * away
+        finite = Finite(finite_rows(grad), finite_rows(position))
+        status = torch.where(alive, divergence(loss, counted, expected, finite), status)
+        going = (status == names.STATUS_OK)[:, None]
+        state = state._replace(position=torch.where(going, position, state.position))
         virial = ((away.double() * grad).sum(1) / potential.space.dim).float()
-        yield Step(index, state, loss, virial, row_norms(grad), status, None)
+        loss, virial, norm = (
+            torch.where(going[:, 0], v, torch.nan) for v in (loss, virial, row_norms(grad))
+        )
+        yield Step(index, state, loss, virial, norm, status, None)

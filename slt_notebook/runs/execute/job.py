@@ -1,8 +1,11 @@
 """What the workers of one run share."""
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
+
+from torch import Tensor
 
 from slt_notebook.core.potential import Potential
 from slt_notebook.core.types import Batch
@@ -22,6 +25,7 @@ class Job:
         loss: what is descended, on the device of `data`.
         data: all examples, `[example, ...]`.
         baseline: losses of the examples at w*.
+        counts: which losses of each probe count (not padding), bool `[example[, token]]` by name.
         evaluator: where gradients and probe losses come from.
         store: where results go.
         progress: how far the chains are; also carries requests to pause and stop.
@@ -32,6 +36,7 @@ class Job:
     loss: Any
     data: Batch
     baseline: Baseline
+    counts: Mapping[str, Tensor]
     evaluator: Evaluator
     store: RunStore
     progress: Progress

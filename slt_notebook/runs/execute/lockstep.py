@@ -250,11 +250,8 @@ class LockstepEvaluator:
         size = len(next(iter(self.probes[name].values())))
         if not bool(alive.any()) or size > self.lockstep.probe_rows // 2:
             return self.own.measure(name, position, alive, ask)
-        rows = alive.nonzero()[:, 0]
-        found = self.lockstep.losses(self.number, name, position[rows])
-        out = found.new_full((len(position), *found.shape[1:]), torch.nan)
-        out[rows] = found
-        return out
+        found = self.lockstep.losses(self.number, name, position)
+        return torch.where(alive.reshape(-1, *[1] * (found.dim() - 1)), found, torch.nan)
 
     def after_step(self, alive: Tensor) -> None:
         """Leaves once no chain is alive: the run only counts on, and asks for nothing."""

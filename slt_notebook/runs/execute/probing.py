@@ -132,22 +132,39 @@ def init_losses(loss: Any, probe: Probe, tensors: Batch, rows: int) -> Tensor:
                 "correct the loss function",
             )
         )
-    counts = torch.ones_like(out, dtype=torch.bool)
-    if probe.kind == "text":
-        counts = counted_tokens(tensors)
-    bad = counts & ~out.isfinite()
-    if probe.kind == "array" and out.dim() == 2:
-        bad = out.isinf() | (out.isnan().all(1, keepdim=True))
-    if bool(bad.any()):
-        row = int(bad.reshape(len(out), -1).any(1).nonzero()[0])
-        raise InputError(
-            say(
-                f"a loss that is not finite at w* (example {probe.examples[row]!r})",
-                "finite losses at the trained weights",
-                "check weights and data; drop that example",
-            )
-        )
+    row = first_not_finite(out, probe.kind, tensors)
+    if row is not None:
+        raise not_finite_at_center(repr(probe.examples[row]))
     return out
+
+
+def first_not_finite(losses: Tensor, kind: str, fields: Batch) -> int | None:
+    """Return the first example with a loss that counts and is not finite; None if there is none.
+
+    Args:
+        losses: `[example[, token]]`; of a text what is masked does not count, of other losses per
+            token what is NaN, unless all of the example is.
+        kind: of the probe, "text" or "array".
+        fields: of the same examples.
+    """
+    bad = ~losses.isfinite()
+    if kind == "text":
+        bad &= counted_tokens(fields)
+    elif losses.dim() == 2:
+        bad = losses.isinf() | losses.isnan().all(1, keepdim=True)
+    rows = bad.reshape(len(losses), -1).any(1).nonzero()
+    return int(rows[0]) if len(rows) else None
+
+
+def not_finite_at_center(example: str) -> InputError:
+    """Return the error for an example whose loss is not finite at w*."""
+    return InputError(
+        say(
+            f"a loss that is not finite at w* (example {example})",
+            "finite losses at the trained weights",
+            "check weights and data; drop that example",
+        )
+    )
 
 
 @dataclass(frozen=True)

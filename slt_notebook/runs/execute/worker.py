@@ -137,6 +137,8 @@ def may_ask(device: torch.device) -> bool:
 def _controls(job: Job, chains: _Chains) -> None:
     """Write batch losses at positions from the exact law of the chain without a loss (nbeta = 0).
 
+    A control at which a loss is not finite is written as infinite.
+
     Every kernel knows its stationary variance on gamma/2 |w - w*|^2 with G as it is at the end.
     Chain by chain: a position of a large model takes memory.
     """
@@ -172,8 +174,11 @@ def _controls(job: Job, chains: _Chains) -> None:
             found = measure(
                 job.loss, potential, position, torch.ones(1, dtype=torch.bool), batch, True
             )
-            losses[place, number] = float(found.nanmean())
-            at_center[place, number] = float(job.baseline.at(index, places)[0])
+            base, counted = job.baseline.at(index, places)
+            whole = int(found.isfinite().sum()) == int(counted)
+            # Infinite, not NaN, which is a control that was not drawn.
+            losses[place, number] = float(found.nanmean()) if whole else np.inf
+            at_center[place, number] = float(base)
     rows = chains.rows
     with writing(job.store.path, at_center.nbytes + losses.nbytes):
         job.writer.submit(job.store.write_controls, rows, at_center, losses).result()

@@ -24,6 +24,7 @@ import inspect
 import json
 import zlib
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,18 @@ def bundle(name: str) -> str:
     """Return the ES module of a widget, or a stub that says how to build it where it is missing."""
     path = STATIC / f"{name}.js"
     if path.is_file():
-        return path.read_text(encoding="utf-8")
+        return _text_of(path, path.stat().st_mtime_ns)
     message = (
         f"The front end of this view is not built (slt_notebook/static/{name}.js is missing). "
         "In a checkout: npm --prefix widgets ci && npm --prefix widgets run build"
     )
     return _MISSING.format(message=json.dumps(message))
+
+
+@lru_cache(maxsize=64)
+def _text_of(path: Path, changed: int) -> str:
+    """Return a file's text; all views of a kind hold one copy of it, and not one each."""
+    return path.read_text(encoding="utf-8")
 
 
 def pack(arrays: Mapping[str, Any], **meta: Any) -> tuple[bytes, dict]:

@@ -1,5 +1,7 @@
 """The contract of the fused stepper: the kernel's own step for the same noise; see `test_fused`."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from slt_notebook.core.potential import Potential
 from slt_notebook.core.space import Space
 from slt_notebook.core.steppers.fused import Fused, normals
 from slt_notebook.core.steppers.reference import Reference
+from tests.core.steppers import test_nonfinite
 from tests.core.steppers.cases import name_of, steps
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -69,6 +72,17 @@ def test_a_chain_that_stops_is_put_back_and_the_others_go_on():
     for a, b, last in zip(bad[3].state, bad[1].state, good[3].state, strict=True):
         assert torch.equal(a[1], b[1])
         torch.testing.assert_close(a[[0, 2]], last[[0, 2]])
+
+
+@pytest.mark.parametrize(
+    "kernel", [slt.SGLD(4.0), slt.SGLD(4.0, metric=slt.RMSProp())], ids=name_of
+)
+@pytest.mark.parametrize("place", test_nonfinite.PLACES)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of numpy, by which Triton interprets
+def test_what_is_not_finite_has_its_step_and_cause(kernel, place):
+    flat = test_nonfinite.potential(place, 2500, 3, device=DEVICE)
+    close = partial(torch.allclose, rtol=1e-5)
+    test_nonfinite.check(kernel, flat, place, lambda t: Fused(t, 3, CHAINS), same=close)
 
 
 def test_noise_is_normal_independent_and_a_function_of_chain_step_and_place():
