@@ -148,7 +148,7 @@ def first_not_finite(losses: Tensor, kind: str, fields: Batch) -> int | None:
         fields: of the same examples.
     """
     bad = ~losses.isfinite()
-    if kind == "text":
+    if losses.dim() == 2 and kind == "text":
         bad &= counted_tokens(fields)
     elif losses.dim() == 2:
         bad = losses.isinf() | losses.isnan().all(1, keepdim=True)

@@ -199,4 +199,6 @@ class Shared:
         rows = min(len(self.data), probe_rows(self.data))
         few = {k: v[:rows] for k, v in data.items()}
         init_losses(loss, self.data.take(rows), few, rows)
-        return Inputs(loss, measured, data, given.probes, init, Baseline(loss, data, rows, self.data.kind))
+        return Inputs(
+            loss, measured, data, given.probes, init, Baseline(loss, data, rows, self.data.kind)
+        )
