@@ -21,8 +21,8 @@ _LONGEST = 240
 def plain(value: Any) -> Any:
     """Return a number, text or sequence of any library as Python's own; anything else as it is.
 
-    >>> plain("1e-4"), plain(np.int64(2)), plain(np.array([1.0, 2.0]))
-    (0.0001, 2, [1.0, 2.0])
+    >>> plain("1e-4"), plain("2"), plain((1.0, "2.5")), plain("fast")
+    (0.0001, 2, [1.0, 2.5], 'fast')
     """
     if isinstance(value, str):
         return _number_of(value)
